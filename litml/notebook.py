@@ -1,0 +1,321 @@
+import json
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from json.encoder import encode_basestring, encode_basestring_ascii
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A place in a notebook: its name, a cell's id, a line of that cell from 1."""
+
+    notebook: str
+    cell: str | None = None
+    line: int | None = None
+
+    def __str__(self) -> str:
+        cell = f", cell {self.cell}" if self.cell is not None else ""
+        line = f", line {self.line}" if self.line is not None else ""
+        return f"{self.notebook}{cell}{line}"
+
+
+class LitmlError(Exception):
+    """What a user can mend: a message, the place it is about, and a hint."""
+
+    def __init__(
+        self, message: str, *, at: Location | None = None, hint: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.at = at
+        self.hint = hint
+
+    def __str__(self) -> str:
+        at = f"\n  at {self.at}" if self.at else ""
+        hint = f"\n  hint: {self.hint}" if self.hint else ""
+        return f"{self.message}{at}{hint}"
+
+
+class NotebookError(LitmlError):
+    """A file that cannot be read as a notebook."""
+
+
+@dataclass(slots=True)
+class Cell:
+    """One cell: a view over its JSON object, `data`, which keeps unknown keys.
+
+    `derived_id` stands in for the id of a cell that has none (nbformat before 4.5).
+    """
+
+    data: dict[str, Any]
+    derived_id: str = ""
+
+    @property
+    def id(self) -> str:
+        """The cell's own id, or one derived from its content."""
+        return str(self.data.get("id") or self.derived_id)
+
+    @property
+    def kind(self) -> str:
+        """One of `code`, `markdown` and `raw`."""
+        return str(self.data["cell_type"])
+
+    @property
+    def source(self) -> str:
+        """The text, whether it is stored as lines or as one string."""
+        stored = self.data["source"]
+        return stored if isinstance(stored, str) else "".join(stored)
+
+    @source.setter
+    def source(self, text: str) -> None:
+        if text != self.source:
+            as_string = isinstance(self.data["source"], str)
+            self.data["source"] = text if as_string else text.splitlines(keepends=True)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The cell's metadata, to read and to change."""
+        return self.data.setdefault("metadata", {})  # type: ignore[no-any-return]
+
+    @property
+    def outputs(self) -> list[dict[str, Any]]:
+        """The outputs of a code cell; nothing for other kinds."""
+        return self.data.get("outputs") or []
+
+
+def derive_ids(cells: list[Cell]) -> None:
+    """Give every cell without an id a `derived_id` that depends on its text only."""
+    seen: dict[str, int] = {}
+    for cell in cells:
+        if not cell.data.get("id"):
+            stem = f"{zlib.crc32(cell.source.encode(errors='replace')):08x}"
+            seen[stem] = seen.get(stem, 0) + 1
+            cell.derived_id = stem if seen[stem] == 1 else f"{stem}-{seen[stem]}"
+
+
+@dataclass(slots=True)
+class Notebook:
+    """A notebook: its JSON tree, its cells, and the bytes it was read from."""
+
+    name: str
+    data: dict[str, Any]
+    cells: list[Cell]
+    raw: bytes
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The notebook's metadata, to read and to change."""
+        return self.data.setdefault("metadata", {})  # type: ignore[no-any-return]
+
+    @property
+    def language(self) -> str:
+        """The kernel's language in lower case; `python` when nothing says otherwise."""
+        spec = self.metadata.get("kernelspec") or {}
+        info = self.metadata.get("language_info") or {}
+        return str(spec.get("language") or info.get("name") or "python").lower()
+
+    def to_bytes(self) -> bytes:
+        """Return the file's bytes: the ones read, if nothing was changed.
+
+        Raises `NotebookError` if a change cannot be written without losing something.
+        """
+        tree = {**self.data, "cells": [cell.data for cell in self.cells]}
+        return render(tree, self.raw, self.name)
+
+
+def parse_notebook(raw: bytes, name: str) -> Notebook:
+    """Read a notebook from the bytes of its file.
+
+    nbformat 4 is read as it is; 1 to 3 are upgraded by `nbformat`. Raises
+    `NotebookError` for anything that is not a whole notebook in UTF-8.
+    """
+    data = upgrade(parse_json(raw, name), name)
+    cells = [Cell(check_cell(cell, i, name)) for i, cell in enumerate(data["cells"])]
+    derive_ids(cells)
+    return Notebook(name, data, cells, raw)
+
+
+CONFLICT = re.compile(rb"^(?:<{7} |={7}\r?$|>{7} )", re.MULTILINE)
+
+
+def parse_json(raw: bytes, name: str) -> object:
+    """Decode the JSON text, turning every way it can be broken into its own message."""
+    at = Location(name)
+    if not raw.strip():
+        hint = "restore it from git, or delete it"
+        raise NotebookError("the file is empty", at=at, hint=hint)
+    try:
+        return json.loads(raw.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        message = f"not UTF-8: byte {error.start}, line {line} of the file"
+        raise NotebookError(message, at=at) from error
+    except RecursionError as error:
+        raise NotebookError("JSON nested too deeply to be a notebook", at=at) from error
+    except ValueError as error:
+        raise explain(error, raw, at) from error
+
+
+def explain(error: ValueError, raw: bytes, at: Location) -> NotebookError:
+    """Say why `raw` is not JSON: conflict markers, a cut-off file, or bad syntax."""
+    if marker := CONFLICT.search(raw):
+        line = raw.count(b"\n", 0, marker.start()) + 1
+        message = f"conflict markers of a git merge, from line {line} of the file"
+        hint = "take one side (`git checkout --ours` or `--theirs`) or redo the merge"
+        return NotebookError(message, at=at, hint=hint)
+    line, end = getattr(error, "lineno", 0), len(raw.decode("utf-8-sig").rstrip())
+    if getattr(error, "pos", 0) >= end or "Unterminated" in str(error):
+        message = f"cut off: the JSON stops at line {line} of the file"
+        return NotebookError(message, at=at, hint="restore it from git")
+    return NotebookError(f"not JSON: {error}", at=at)
+
+
+def upgrade(data: object, name: str) -> dict[str, Any]:
+    """Check that `data` is a notebook's tree and bring nbformat 1 to 3 up to 4."""
+    at = Location(name)
+    version = data.get("nbformat") if isinstance(data, dict) else None
+    if not isinstance(data, dict) or not isinstance(version, int):
+        raise NotebookError("JSON, but not a notebook: there is no `nbformat`", at=at)
+    if version < 4:
+        data = convert(data, at)
+    elif version > 4:
+        hint = "save it as nbformat 4"
+        raise NotebookError(f"nbformat {version} is not known", at=at, hint=hint)
+    if not isinstance(data.get("cells"), list):
+        raise NotebookError("not a notebook: there is no list of `cells`", at=at)
+    return data
+
+
+def convert(data: dict[str, Any], at: Location) -> dict[str, Any]:
+    """Upgrade nbformat 1 to 3 through `nbformat`, without its random cell ids."""
+    import nbformat  # half a second, and only old files need it
+
+    try:
+        new = nbformat.convert(nbformat.from_dict(data), 4)  # type: ignore[no-untyped-call]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise NotebookError(f"cannot be upgraded to nbformat 4: {error}", at=at) from error
+    tree: dict[str, Any] = json.loads(json.dumps(new))
+    for cell in tree["cells"]:
+        cell.pop("id", None)
+    return {**tree, "nbformat_minor": min(tree["nbformat_minor"], 4)}
+
+
+def check_cell(cell: object, index: int, name: str) -> dict[str, Any]:
+    """Return `cell` if it has what every cell needs: a type and a text."""
+    where = cell.get("id") if isinstance(cell, dict) else None
+    at = Location(name, str(where or f"number {index + 1}"))
+    if not isinstance(cell, dict) or not isinstance(cell.get("cell_type"), str):
+        raise NotebookError("a cell without `cell_type`", at=at)
+    source = cell.get("source")
+    lines = source if isinstance(source, list) else [source]
+    if not all(isinstance(line, str) for line in lines):
+        raise NotebookError("a cell whose `source` is not text", at=at)
+    return cell
+
+
+def read_notebook(path: Path, name: str | None = None) -> Notebook:
+    """Read the notebook at `path`; `name` is what messages call it."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise NotebookError(reason, at=Location(name or str(path))) from error
+    return parse_notebook(raw, name or str(path))
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a JSON file is laid out: `indent` is None when it is all on one line."""
+
+    indent: str | None = " "
+    ascii: bool = False
+    comma: str = ", "
+    colon: str = ": "
+    newline: str = "\n"
+    end: str = "\n"
+
+
+FIRST_KEY = re.compile(r"^\{(\r?\n)([ \t]*)\"[^\"]*\"(: ?)")
+
+
+def find_layout(text: str) -> Layout:
+    """Read the layout off the text of a JSON file."""
+    first = FIRST_KEY.match(text)
+    colon = first[3] if first else ": " if re.match(r'\{\s*"[^"]*": ', text) else ":"
+    return Layout(
+        indent=first[2] if first else None,
+        ascii=text.isascii() and "\\u" in text,
+        comma=", " if colon == ": " else ",",
+        colon=colon,
+        newline=first[1] if first else "\n",
+        end=text[len(text.rstrip()) :],
+    )
+
+
+def dump_json(tree: object, layout: Layout) -> str:
+    """Write `tree` as JSON, as the standard library would, in the given layout."""
+    return "".join(pieces(tree, layout, layout.newline))
+
+
+def pieces(tree: object, layout: Layout, line: str) -> Iterator[str]:
+    """Yield the JSON text of `tree`; `line` is the line break and indent around it."""
+    encode = encode_basestring_ascii if layout.ascii else encode_basestring
+    if isinstance(tree, str):
+        yield encode(tree)
+        return
+    if not isinstance(tree, (dict, list)) or not tree:
+        yield json.dumps(tree)
+        return
+    inner = line + layout.indent if layout.indent is not None else ""
+    comma = f",{inner}" if inner else layout.comma
+    opening, closing = "{}" if isinstance(tree, dict) else "[]"
+    yield opening + inner
+    if isinstance(tree, dict):
+        for i, (key, value) in enumerate(tree.items()):
+            yield f"{comma if i else ''}{encode(key)}{layout.colon}"
+            yield from pieces(value, layout, inner)
+    elif all(isinstance(value, str) for value in tree):
+        yield comma.join([encode(value) for value in tree])
+    else:
+        for i, value in enumerate(tree):
+            yield comma if i else ""
+            yield from pieces(value, layout, inner)
+    yield (line if inner else "") + closing
+
+
+def render(tree: dict[str, Any], raw: bytes, name: str) -> bytes:
+    """Write `tree` in the layout of `raw`, or return `raw` if it says the same."""
+    text = raw.decode("utf-8-sig")
+    layout = find_layout(text)
+    old = parse_notebook(raw, name).data
+    new = encode_file(tree, layout, raw)
+    if encode_file(old, layout, raw) == new:
+        return raw
+    if encode_file(json.loads(text), layout, raw) != raw:
+        refuse_double_keys(text, name)
+    return new
+
+
+def encode_file(tree: dict[str, Any], layout: Layout, raw: bytes) -> bytes:
+    """Return the bytes of a file, with the byte order mark that `raw` may have."""
+    mark = b"\xef\xbb\xbf" if raw.startswith(b"\xef\xbb\xbf") else b""
+    text = dump_json(tree, layout) + layout.end
+    # A lone surrogate has no UTF-8; JSON's own escape, `\ud800`, is Python's too.
+    return mark + text.encode("utf-8", "backslashreplace")
+
+
+def refuse_double_keys(text: str, name: str) -> None:
+    """Raise if an object of the JSON text has one key twice."""
+
+    def check(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = [key for key, _ in pairs]
+        if doubled := [key for key in keys if keys.count(key) > 1]:
+            message = f"the key `{doubled[0]}` stands twice in one object"
+            hint = "open and save it in Jupyter once"
+            raise NotebookError(message, at=Location(name), hint=hint)
+        return dict(pairs)
+
+    json.loads(text, object_pairs_hook=check)
