@@ -1,0 +1,157 @@
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+
+from litml.notebook import LitmlError, Location
+
+
+class WriteError(LitmlError):
+    """A file that could not be written; nothing has been changed."""
+
+
+def state_dir(root: Path) -> Path:
+    """Return the folder of litml's notes on the project at `root`; it may not exist yet."""
+    for top in [root, *root.parents]:
+        git = top / ".git"
+        if git.is_file():  # a linked work tree or a submodule
+            if match := re.match(r"gitdir: (.+)", git.read_text("utf-8")):
+                git = (top / match[1].strip()).resolve()
+        if git.is_dir():
+            below = root.relative_to(top).as_posix()
+            return git / "litml" / below.replace("%", "%25").replace("/", "%2F")
+    return root / ".litml"
+
+
+def make_state(state: Path) -> None:
+    """Create the folder of notes."""
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        if state.name == ".litml" and not (state / ".gitignore").exists():
+            (state / ".gitignore").write_text("*\n", "utf-8")
+    except OSError as error:
+        raise failed(state, error) from error
+
+
+def failed(path: Path, error: OSError) -> WriteError:
+    """Return the error for a file that the system would not let us write."""
+    hint = "nothing was changed; mend that and run the command again"
+    reason = error.strerror or str(error)
+    return WriteError(f"cannot write: {reason}", at=Location(str(path)), hint=hint)
+
+
+@contextmanager
+def locked(state: Path) -> Iterator[None]:
+    """Hold the project's lock; whatever a killed process left is finished first."""
+    make_state(state)
+    with (state / "lock").open("a+b") as file:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)  # type: ignore[attr-defined,unused-ignore]
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        recover(state)
+        yield
+
+
+class Transaction:
+    """Files to be written together, under the lock of the folder `state`.
+
+    Use it as a context manager: leaving it without `commit` changes nothing.
+    """
+
+    def __init__(self, state: Path) -> None:
+        self.state = state
+        self.pairs: list[tuple[Path, Path]] = []
+
+    def __enter__(self) -> "Transaction":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for temporary, _ in self.pairs:
+            with suppress(OSError):
+                temporary.unlink()
+
+    def stage(self, path: Path, data: bytes) -> bool:
+        """Write `data` beside `path`; return False if `path` holds it already."""
+        path = path.resolve()
+        temporary = path.with_name(f".{path.name}.litml-new")
+        try:
+            if path.exists() and path.read_bytes() == data:
+                temporary.unlink(missing_ok=True)
+                return False
+            self.pairs.append((temporary, path))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_new(temporary, data, like=path)
+        except OSError as error:
+            raise failed(path, error) from error
+        return True
+
+    def commit(self) -> list[Path]:
+        """Put all staged files in place; return their paths."""
+        paths = [path for _, path in self.pairs]
+        if len(self.pairs) > 1:
+            write_journal(self.state, self.pairs)
+        put_in_place(self.pairs)
+        journal(self.state).unlink(missing_ok=True)
+        self.pairs = []
+        return paths
+
+
+def write_new(path: Path, data: bytes, like: Path) -> None:
+    """Write a file anew, with the permissions of `like` if that exists."""
+    with path.open("wb") as file:
+        file.write(data)
+    if like.exists():
+        os.chmod(path, like.stat().st_mode & 0o7777)
+
+
+def journal(state: Path) -> Path:
+    """Return the path of the journal."""
+    return state / "pending.json"
+
+
+def write_journal(state: Path, pairs: list[tuple[Path, Path]]) -> None:
+    """Note the pairs of temporary file and target, in one step."""
+    target = journal(state)
+    temporary = target.with_suffix(".new")
+    text = json.dumps([[str(new), str(path)] for new, path in pairs])
+    try:
+        temporary.write_text(text, "utf-8")
+        os.replace(temporary, target)
+    except OSError as error:
+        raise failed(target, error) from error
+
+
+def put_in_place(pairs: list[tuple[Path, Path]]) -> None:
+    """Rename each temporary file to its target; those already renamed are passed over."""
+    for temporary, path in pairs:
+        try:
+            os.replace(temporary, path)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            reason = error.strerror or str(error)
+            hint = "make it writable; the next litml command finishes the rest"
+            at = Location(str(path))
+            raise WriteError(f"cannot replace: {reason}", at=at, hint=hint) from error
+
+
+def recover(state: Path) -> None:
+    """Finish what a killed process had begun to put in place."""
+    pending = journal(state)
+    if pending.exists():
+        pairs = json.loads(pending.read_text("utf-8"))
+        put_in_place([(Path(new), Path(path)) for new, path in pairs])
+        pending.unlink()

@@ -1,0 +1,261 @@
+import keyword
+import os
+import re
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from litml.cells import suggest
+from litml.notebook import LitmlError, Location
+
+
+class ConfigError(LitmlError):
+    """A project that cannot be found, or configuration that makes no sense."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The table `[tool.litml]`; `timeout` is in seconds, folders are relative."""
+
+    notebooks: str = "nbs"
+    package: str = ""
+    exclude: tuple[str, ...] = ()
+    readme: str = ""
+    timeout: float = 600.0
+    test_flags: tuple[str, ...] = ()
+
+
+KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
+    "notebooks": (str, "a string"),
+    "package": (str, "a string"),
+    "exclude": (list, "a list of strings"),
+    "readme": (str, "a string"),
+    "timeout": ((int, float), "a number of seconds"),
+    "test-flags": (list, "a list of strings"),
+}
+
+
+def parse_config(table: dict[str, Any], file: str = "pyproject.toml") -> Config:
+    """Turn the table into a `Config`; raises `ConfigError` at the first wrong key."""
+    at = Location(file)
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        if key not in KINDS:
+            hint = suggest(key, KINDS)
+            raise ConfigError(f"unknown key `{key}` in [tool.litml]", at=at, hint=hint)
+        kind, description = KINDS[key]
+        items = value if isinstance(value, list) else []
+        fits = isinstance(value, kind) and all(isinstance(item, str) for item in items)
+        if not fits or isinstance(value, bool):
+            message = f"`{key}` in [tool.litml] is {description}, not {value!r}"
+            raise ConfigError(message, at=at)
+        values[key.replace("-", "_")] = tuple(items) if kind is list else value
+    return Config(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class Nbdev:
+    """What litml needs to know of a project that is configured for nbdev.
+
+    `major` is 2 (`settings.ini`) or 3 (`[tool.nbdev]`); `docs` the address of its pages.
+    """
+
+    major: int
+    docs: str = ""
+    recursive: bool = True
+    scrub_magics: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A project: its root folder and its configuration."""
+
+    root: Path
+    config: Config
+    nbdev: Nbdev | None = None
+
+    @property
+    def notebooks_dir(self) -> Path:
+        """The folder of the notebooks."""
+        return self.root / self.config.notebooks
+
+    @property
+    def package_dir(self) -> Path:
+        """The folder of the package."""
+        return self.root / self.config.package
+
+    def name_of(self, path: Path) -> str:
+        """Return how messages call a file: its path from the root, with slashes."""
+        try:
+            return path.relative_to(self.root).as_posix()
+        except ValueError:
+            return path.as_posix()
+
+
+def find_project(start: Path | None = None) -> Project:
+    """Find the project around `start`, which is the current folder by default.
+
+    Raises `ConfigError` if there is none, or if its configuration is wrong.
+    """
+    here = Path(start or Path.cwd()).resolve()
+    for folder in [here, *here.parents]:
+        if project := open_project(folder):
+            return project
+    raise ConfigError(
+        f"no project at `{here.name}` or above it: there is no `pyproject.toml` with"
+        " a table [tool.litml]",
+        hint="begin one with `litml new NAME`, or add the table; it may be empty",
+    )
+
+
+def open_project(root: Path) -> Project | None:
+    """Return the project whose root is `root`, or None if it is not a root."""
+    data = read_toml(root / "pyproject.toml")
+    tool = data.get("tool", {})
+    if "litml" in tool:
+        config = parse_config(tool["litml"])
+        package = config.package or find_package(root, data)
+        values = {name: getattr(config, name) for name in Config.__slots__}
+        return Project(root, Config(**{**values, "package": package}))
+    if "nbdev" in tool:
+        return from_pyproject(root, data)
+    ini = root / "settings.ini"
+    return from_settings(root, ini) if ini.is_file() else None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file; a missing one is empty."""
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"not TOML: {error}", at=Location(path.name)) from error
+    except OSError as error:
+        raise ConfigError(str(error.strerror), at=Location(path.name)) from error
+
+
+def find_package(root: Path, data: dict[str, Any]) -> str:
+    """Return the package's folder, relative to `root`, from the project's name."""
+    name = data.get("project", {}).get("name")
+    if not isinstance(name, str):
+        hint = 'name it: `package = "mylib"` in [tool.litml]'
+        at = Location("pyproject.toml")
+        raise ConfigError("cannot tell which folder is the package", at=at, hint=hint)
+    folder = re.sub(r"[-.\s]+", "_", name)
+    in_src = (root / "src").is_dir() and not (root / folder).is_dir()
+    return f"src/{folder}" if in_src else folder
+
+
+def list_notebooks(project: Project) -> list[Path]:
+    """Return the project's notebooks in reading order."""
+    recursive = project.nbdev is None or project.nbdev.recursive
+    found = sorted(scan(project.notebooks_dir, recursive))
+    if project.nbdev:  # nbdev goes by the name of the file alone
+        found.sort(key=lambda parts: parts[-1])
+    paths = [project.notebooks_dir.joinpath(*parts) for parts in found]
+    if not project.config.exclude:
+        return paths
+    return [path for path in paths if not is_excluded(project, path)]
+
+
+def scan(folder: Path, recursive: bool = True) -> Iterator[tuple[str, ...]]:
+    """Yield the parts of every notebook's path below `folder`."""
+    todo: list[tuple[str, ...]] = [()]
+    while todo:
+        parts = todo.pop()
+        try:
+            entries = list(os.scandir(os.path.join(folder, *parts)))
+        except FileNotFoundError:
+            continue
+        for entry in entries:
+            if entry.name.startswith(("_", ".")):
+                continue
+            if entry.name.endswith(".ipynb"):
+                yield (*parts, entry.name)
+            elif recursive and entry.is_dir(follow_symlinks=False):
+                todo.append((*parts, entry.name))
+
+
+def is_excluded(project: Project, path: Path) -> bool:
+    """Does a pattern of `exclude` match the path below the notebooks' folder?"""
+    name = path.relative_to(project.notebooks_dir).as_posix()
+    return any(fnmatch(name, pattern) for pattern in project.config.exclude)
+
+
+NUMBER = re.compile(r"^(?:\d+[a-zA-Z]?[_-])+")
+
+
+def default_module(project: Project, notebook: Path) -> str:
+    """Return the dotted name of the module a notebook exports to when it says nothing."""
+    parts = notebook.relative_to(project.notebooks_dir).with_suffix("").parts
+    names = [NUMBER.sub("", part).replace("-", "_") for part in parts]
+    return ".".join([*names[:-1], "__init__" if names[-1] == "index" else names[-1]])
+
+
+def module_path(project: Project, module: str, at: Location) -> str:
+    """Return the file of a module as a path from the package, such as `a/b.py`.
+
+    Raises `ConfigError` for a name that is not a module inside the package.
+    """
+    parts = module.split(".")
+    dashes = "-" if project.nbdev else ""
+    for part in parts:
+        plain = part.replace("-", "_") if dashes else part
+        if not plain.isidentifier() or keyword.iskeyword(plain):
+            hint = "use names and dots, as in `models.linear`"
+            message = f"`{module}` is not a module inside the package"
+            raise ConfigError(message, at=at, hint=hint)
+    return "/".join(parts) + ".py"
+
+
+def from_pyproject(root: Path, data: dict[str, Any]) -> Project:
+    """Read the settings of an nbdev 3 project."""
+    table, about = data["tool"]["nbdev"], data.get("project", {})
+    name = str(about.get("name", root.name)).replace("-", "_")
+    processors = table.get("export_procs", [])
+    unknown = sorted(set(processors) - {SCRUB_MAGICS})
+    if unknown:
+        hint = "litml knows nbdev.scrubmagics:scrub_magics only"
+        message = f"export processor `{unknown[0]}` cannot be run"
+        raise ConfigError(message, at=Location("pyproject.toml"), hint=hint)
+    address = urlsplit(str(about.get("urls", {}).get("Documentation", "")))
+    docs = f"{address.scheme}://{address.netloc}{address.path.rstrip('/')}"
+    return Project(
+        root,
+        Config(table.get("nbs_path", "nbs"), table.get("lib_path", name)),
+        Nbdev(
+            major=3,
+            docs=docs if address.scheme and address.netloc else "",
+            recursive=bool(table.get("recursive", True)),
+            scrub_magics=SCRUB_MAGICS in processors,
+        ),
+    )
+
+
+SCRUB_MAGICS = "nbdev.scrubmagics:scrub_magics"
+
+
+def from_settings(root: Path, ini: Path) -> Project | None:
+    """Read the `settings.ini` of an nbdev 2 project; None if it is another program's."""
+    import configparser
+
+    parser = configparser.ConfigParser(delimiters=["="])
+    try:
+        parser.read_string(ini.read_text("utf-8"))
+        table = dict(parser["DEFAULT"])
+    except (configparser.Error, UnicodeDecodeError) as error:
+        raise ConfigError(f"not readable: {error}", at=Location(ini.name)) from error
+    if not {"lib_name", "lib_path", "nbs_path"} & set(table):
+        return None
+    package = table.get("lib_path") or table.get("repo", root.name).replace("-", "_")
+    recursive = table.get("recursive", "true").lower() in TRUE_WORDS
+    config = Config(table.get("nbs_path") or "nbs", package)
+    return Project(root, config, Nbdev(major=2, recursive=recursive))
+
+
+TRUE_WORDS = ("y", "yes", "t", "true", "on", "1")
