@@ -1,0 +1,37 @@
+# `make demo` and `make test` set up what they need, in $(VENV), and need Python 3.11 or later and git.
+# Another Python: `make test PYTHON=python3.13`.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(abspath $(VENV))/bin
+READY = $(VENV)/.ready
+
+.PHONY: demo test lint bench clean
+
+demo: $(READY)  ## a first project, from nothing to a proven wheel
+	@PATH="$(BIN):$$PATH" sh tests/demo.sh
+
+test: lint  ## everything that CI asks for
+	$(BIN)/litml export --check
+	$(BIN)/python -m pytest
+
+lint: $(READY)  ## style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: $(READY)  ## litml beside other tools; prints ratios
+	@for script in tests/bench/*/bench_*.py; do \
+		$(BIN)/python "$$script" || exit 1; \
+	done
+
+clean:  ## remove the environment and every cache
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+
+# The one place that sets up. Made again when the dependencies change.
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "litml needs Python 3.11 or later: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
