@@ -1,3 +1,6 @@
+# Exported from nbs/03a_files.ipynb. Edit either side, then run `litml sync`.
+"""Write a set of files so that all of them change or none does."""
+
 import json
 import os
 import re
@@ -8,11 +11,28 @@ from types import TracebackType
 
 from litml.notebook import LitmlError, Location
 
+__all__ = [
+    "WriteError",
+    "state_dir",
+    "make_state",
+    "failed",
+    "locked",
+    "Transaction",
+    "write_new",
+    "journal",
+    "write_journal",
+    "put_in_place",
+    "recover",
+]
 
+
+# %% WriteError
 class WriteError(LitmlError):
     """A file that could not be written; nothing has been changed."""
 
 
+# ## Where litml keeps its own notes
+# %% state_dir
 def state_dir(root: Path) -> Path:
     """Return the folder of litml's notes on the project at `root`; it may not exist yet."""
     for top in [root, *root.parents]:
@@ -26,6 +46,7 @@ def state_dir(root: Path) -> Path:
     return root / ".litml"
 
 
+# %% make_state
 def make_state(state: Path) -> None:
     """Create the folder of notes."""
     try:
@@ -36,6 +57,7 @@ def make_state(state: Path) -> None:
         raise failed(state, error) from error
 
 
+# %% failed
 def failed(path: Path, error: OSError) -> WriteError:
     """Return the error for a file that the system would not let us write."""
     hint = "nothing was changed; mend that and run the command again"
@@ -43,6 +65,8 @@ def failed(path: Path, error: OSError) -> WriteError:
     return WriteError(f"cannot write: {reason}", at=Location(str(path)), hint=hint)
 
 
+# ## One at a time
+# %% locked
 @contextmanager
 def locked(state: Path) -> Iterator[None]:
     """Hold the project's lock; whatever a killed process left is finished first."""
@@ -60,6 +84,8 @@ def locked(state: Path) -> Iterator[None]:
         yield
 
 
+# ## The transaction
+# %% Transaction
 class Transaction:
     """Files to be written together, under the lock of the folder `state`.
 
@@ -109,6 +135,7 @@ class Transaction:
         return paths
 
 
+# %% write_new
 def write_new(path: Path, data: bytes, like: Path) -> None:
     """Write a file anew, with the permissions of `like` if that exists."""
     with path.open("wb") as file:
@@ -117,11 +144,13 @@ def write_new(path: Path, data: bytes, like: Path) -> None:
         os.chmod(path, like.stat().st_mode & 0o7777)
 
 
+# %% journal
 def journal(state: Path) -> Path:
     """Return the path of the journal."""
     return state / "pending.json"
 
 
+# %% write_journal
 def write_journal(state: Path, pairs: list[tuple[Path, Path]]) -> None:
     """Note the pairs of temporary file and target, in one step."""
     target = journal(state)
@@ -134,6 +163,7 @@ def write_journal(state: Path, pairs: list[tuple[Path, Path]]) -> None:
         raise failed(target, error) from error
 
 
+# %% put_in_place
 def put_in_place(pairs: list[tuple[Path, Path]]) -> None:
     """Rename each temporary file to its target; those already renamed are passed over."""
     for temporary, path in pairs:
@@ -148,6 +178,7 @@ def put_in_place(pairs: list[tuple[Path, Path]]) -> None:
             raise WriteError(f"cannot replace: {reason}", at=at, hint=hint) from error
 
 
+# %% recover
 def recover(state: Path) -> None:
     """Finish what a killed process had begun to put in place."""
     pending = journal(state)

@@ -1,13 +1,44 @@
+# Exported from nbs/01_notebook.ipynb. Edit either side, then run `litml sync`.
+"""Read a notebook file and write it back without losing a byte."""
+
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from json.encoder import encode_basestring, encode_basestring_ascii
 from pathlib import Path
 from typing import Any
 
+__all__ = [
+    "Location",
+    "LitmlError",
+    "NotebookError",
+    "suggest",
+    "Cell",
+    "derive_ids",
+    "Notebook",
+    "parse_notebook",
+    "CONFLICT",
+    "parse_json",
+    "explain",
+    "upgrade",
+    "convert",
+    "check_cell",
+    "read_notebook",
+    "Layout",
+    "FIRST_KEY",
+    "find_layout",
+    "dump_json",
+    "pieces",
+    "render",
+    "encode_file",
+    "refuse_double_keys",
+]
 
+
+# ## Where something is wrong
+# %% Location
 @dataclass(frozen=True, slots=True)
 class Location:
     """A place in a notebook: its name, a cell's id, a line of that cell from 1."""
@@ -22,6 +53,7 @@ class Location:
         return f"{self.notebook}{cell}{line}"
 
 
+# %% LitmlError
 class LitmlError(Exception):
     """What a user can mend: a message, the place it is about, and a hint."""
 
@@ -39,10 +71,22 @@ class LitmlError(Exception):
         return f"{self.message}{at}{hint}"
 
 
+# %% NotebookError
 class NotebookError(LitmlError):
     """A file that cannot be read as a notebook."""
 
 
+# %% suggest
+def suggest(name: str, known: Iterable[str]) -> str | None:
+    """Return a hint naming the known word nearest to `name`, if one is near."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, list(known), n=1)
+    return f"did you mean `{near[0]}`?" if near else None
+
+
+# ## A cell
+# %% Cell
 @dataclass(slots=True)
 class Cell:
     """One cell: a view over its JSON object, `data`, which keeps unknown keys.
@@ -86,6 +130,7 @@ class Cell:
         return self.data.get("outputs") or []
 
 
+# %% derive_ids
 def derive_ids(cells: list[Cell]) -> None:
     """Give every cell without an id a `derived_id` that depends on its text only."""
     seen: dict[str, int] = {}
@@ -96,6 +141,8 @@ def derive_ids(cells: list[Cell]) -> None:
             cell.derived_id = stem if seen[stem] == 1 else f"{stem}-{seen[stem]}"
 
 
+# ## A notebook
+# %% Notebook
 @dataclass(slots=True)
 class Notebook:
     """A notebook: its JSON tree, its cells, and the bytes it was read from."""
@@ -126,6 +173,8 @@ class Notebook:
         return render(tree, self.raw, self.name)
 
 
+# ### Reading
+# %% parse_notebook
 def parse_notebook(raw: bytes, name: str) -> Notebook:
     """Read a notebook from the bytes of its file.
 
@@ -138,6 +187,7 @@ def parse_notebook(raw: bytes, name: str) -> Notebook:
     return Notebook(name, data, cells, raw)
 
 
+# %% parse_json
 CONFLICT = re.compile(rb"^(?:<{7} |={7}\r?$|>{7} )", re.MULTILINE)
 
 
@@ -159,6 +209,7 @@ def parse_json(raw: bytes, name: str) -> object:
         raise explain(error, raw, at) from error
 
 
+# %% explain
 def explain(error: ValueError, raw: bytes, at: Location) -> NotebookError:
     """Say why `raw` is not JSON: conflict markers, a cut-off file, or bad syntax."""
     if marker := CONFLICT.search(raw):
@@ -173,6 +224,7 @@ def explain(error: ValueError, raw: bytes, at: Location) -> NotebookError:
     return NotebookError(f"not JSON: {error}", at=at)
 
 
+# %% upgrade
 def upgrade(data: object, name: str) -> dict[str, Any]:
     """Check that `data` is a notebook's tree and bring nbformat 1 to 3 up to 4."""
     at = Location(name)
@@ -189,6 +241,7 @@ def upgrade(data: object, name: str) -> dict[str, Any]:
     return data
 
 
+# %% convert
 def convert(data: dict[str, Any], at: Location) -> dict[str, Any]:
     """Upgrade nbformat 1 to 3 through `nbformat`, without its random cell ids."""
     import nbformat  # half a second, and only old files need it
@@ -203,6 +256,7 @@ def convert(data: dict[str, Any], at: Location) -> dict[str, Any]:
     return {**tree, "nbformat_minor": min(tree["nbformat_minor"], 4)}
 
 
+# %% check_cell
 def check_cell(cell: object, index: int, name: str) -> dict[str, Any]:
     """Return `cell` if it has what every cell needs: a type and a text."""
     where = cell.get("id") if isinstance(cell, dict) else None
@@ -216,6 +270,7 @@ def check_cell(cell: object, index: int, name: str) -> dict[str, Any]:
     return cell
 
 
+# %% read_notebook
 def read_notebook(path: Path, name: str | None = None) -> Notebook:
     """Read the notebook at `path`; `name` is what messages call it."""
     try:
@@ -226,6 +281,8 @@ def read_notebook(path: Path, name: str | None = None) -> Notebook:
     return parse_notebook(raw, name or str(path))
 
 
+# ### Writing
+# %% Layout
 @dataclass(frozen=True, slots=True)
 class Layout:
     """How a JSON file is laid out: `indent` is None when it is all on one line."""
@@ -238,6 +295,7 @@ class Layout:
     end: str = "\n"
 
 
+# %% find_layout
 FIRST_KEY = re.compile(r"^\{(\r?\n)([ \t]*)\"[^\"]*\"(: ?)")
 
 
@@ -255,11 +313,13 @@ def find_layout(text: str) -> Layout:
     )
 
 
+# %% dump_json
 def dump_json(tree: object, layout: Layout) -> str:
     """Write `tree` as JSON, as the standard library would, in the given layout."""
     return "".join(pieces(tree, layout, layout.newline))
 
 
+# %% pieces
 def pieces(tree: object, layout: Layout, line: str) -> Iterator[str]:
     """Yield the JSON text of `tree`; `line` is the line break and indent around it."""
     encode = encode_basestring_ascii if layout.ascii else encode_basestring
@@ -286,6 +346,7 @@ def pieces(tree: object, layout: Layout, line: str) -> Iterator[str]:
     yield (line if inner else "") + closing
 
 
+# %% render
 def render(tree: dict[str, Any], raw: bytes, name: str) -> bytes:
     """Write `tree` in the layout of `raw`, or return `raw` if it says the same."""
     text = raw.decode("utf-8-sig")
@@ -299,6 +360,7 @@ def render(tree: dict[str, Any], raw: bytes, name: str) -> bytes:
     return new
 
 
+# %% encode_file
 def encode_file(tree: dict[str, Any], layout: Layout, raw: bytes) -> bytes:
     """Return the bytes of a file, with the byte order mark that `raw` may have."""
     mark = b"\xef\xbb\xbf" if raw.startswith(b"\xef\xbb\xbf") else b""
@@ -307,6 +369,7 @@ def encode_file(tree: dict[str, Any], layout: Layout, raw: bytes) -> bytes:
     return mark + text.encode("utf-8", "backslashreplace")
 
 
+# %% refuse_double_keys
 def refuse_double_keys(text: str, name: str) -> None:
     """Raise if an object of the JSON text has one key twice."""
 

@@ -1,3 +1,8 @@
+# Exported from nbs/03_project.ipynb. Edit either side, then run `litml sync`.
+"""Find the project around a folder: its root, its configuration, and which notebook
+is which module.
+"""
+
 import keyword
 import os
 import re
@@ -9,14 +14,39 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from litml.cells import suggest
-from litml.notebook import LitmlError, Location
+from litml.notebook import LitmlError, Location, suggest
+
+__all__ = [
+    "ConfigError",
+    "Config",
+    "KINDS",
+    "parse_config",
+    "Nbdev",
+    "Project",
+    "find_project",
+    "open_project",
+    "read_toml",
+    "find_package",
+    "list_notebooks",
+    "scan",
+    "is_excluded",
+    "NUMBER",
+    "default_module",
+    "module_path",
+    "from_pyproject",
+    "SCRUB_MAGICS",
+    "from_settings",
+    "TRUE_WORDS",
+]
 
 
+# %% ConfigError
 class ConfigError(LitmlError):
     """A project that cannot be found, or configuration that makes no sense."""
 
 
+# ## Configuration
+# %% Config
 @dataclass(frozen=True, slots=True)
 class Config:
     """The table `[tool.litml]`; `timeout` is in seconds, folders are relative."""
@@ -29,6 +59,7 @@ class Config:
     test_flags: tuple[str, ...] = ()
 
 
+# %% parse_config
 KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
     "notebooks": (str, "a string"),
     "package": (str, "a string"),
@@ -57,6 +88,8 @@ def parse_config(table: dict[str, Any], file: str = "pyproject.toml") -> Config:
     return Config(**values)
 
 
+# ## The project
+# %% Nbdev
 @dataclass(frozen=True, slots=True)
 class Nbdev:
     """What litml needs to know of a project that is configured for nbdev.
@@ -70,6 +103,7 @@ class Nbdev:
     scrub_magics: bool = False
 
 
+# %% Project
 @dataclass(frozen=True, slots=True)
 class Project:
     """A project: its root folder and its configuration."""
@@ -96,6 +130,7 @@ class Project:
             return path.as_posix()
 
 
+# %% find_project
 def find_project(start: Path | None = None) -> Project:
     """Find the project around `start`, which is the current folder by default.
 
@@ -112,6 +147,7 @@ def find_project(start: Path | None = None) -> Project:
     )
 
 
+# %% open_project
 def open_project(root: Path) -> Project | None:
     """Return the project whose root is `root`, or None if it is not a root."""
     data = read_toml(root / "pyproject.toml")
@@ -127,6 +163,7 @@ def open_project(root: Path) -> Project | None:
     return from_settings(root, ini) if ini.is_file() else None
 
 
+# %% read_toml
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file; a missing one is empty."""
     try:
@@ -139,6 +176,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(str(error.strerror), at=Location(path.name)) from error
 
 
+# %% find_package
 def find_package(root: Path, data: dict[str, Any]) -> str:
     """Return the package's folder, relative to `root`, from the project's name."""
     name = data.get("project", {}).get("name")
@@ -151,6 +189,8 @@ def find_package(root: Path, data: dict[str, Any]) -> str:
     return f"src/{folder}" if in_src else folder
 
 
+# ## Its notebooks
+# %% list_notebooks
 def list_notebooks(project: Project) -> list[Path]:
     """Return the project's notebooks in reading order."""
     recursive = project.nbdev is None or project.nbdev.recursive
@@ -163,6 +203,7 @@ def list_notebooks(project: Project) -> list[Path]:
     return [path for path in paths if not is_excluded(project, path)]
 
 
+# %% scan
 def scan(folder: Path, recursive: bool = True) -> Iterator[tuple[str, ...]]:
     """Yield the parts of every notebook's path below `folder`."""
     todo: list[tuple[str, ...]] = [()]
@@ -181,12 +222,15 @@ def scan(folder: Path, recursive: bool = True) -> Iterator[tuple[str, ...]]:
                 todo.append((*parts, entry.name))
 
 
+# %% is_excluded
 def is_excluded(project: Project, path: Path) -> bool:
     """Does a pattern of `exclude` match the path below the notebooks' folder?"""
     name = path.relative_to(project.notebooks_dir).as_posix()
     return any(fnmatch(name, pattern) for pattern in project.config.exclude)
 
 
+# ## Which notebook is which module
+# %% default_module
 NUMBER = re.compile(r"^(?:\d+[a-zA-Z]?[_-])+")
 
 
@@ -197,6 +241,7 @@ def default_module(project: Project, notebook: Path) -> str:
     return ".".join([*names[:-1], "__init__" if names[-1] == "index" else names[-1]])
 
 
+# %% module_path
 def module_path(project: Project, module: str, at: Location) -> str:
     """Return the file of a module as a path from the package, such as `a/b.py`.
 
@@ -213,6 +258,8 @@ def module_path(project: Project, module: str, at: Location) -> str:
     return "/".join(parts) + ".py"
 
 
+# ## A project made for nbdev
+# %% from_pyproject
 def from_pyproject(root: Path, data: dict[str, Any]) -> Project:
     """Read the settings of an nbdev 3 project."""
     table, about = data["tool"]["nbdev"], data.get("project", {})
@@ -240,6 +287,7 @@ def from_pyproject(root: Path, data: dict[str, Any]) -> Project:
 SCRUB_MAGICS = "nbdev.scrubmagics:scrub_magics"
 
 
+# %% from_settings
 def from_settings(root: Path, ini: Path) -> Project | None:
     """Read the `settings.ini` of an nbdev 2 project; None if it is another program's."""
     import configparser

@@ -1,0 +1,269 @@
+# Exported from nbs/20_cli.ipynb. Edit either side, then run `litml sync`.
+"""Turn what a person types into a call, and what comes back into lines and an exit
+code.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import litml
+from litml.notebook import LitmlError
+
+if TYPE_CHECKING:
+    from argparse import ArgumentParser, Namespace
+
+    from litml.package import ExportReport
+
+__all__ = [
+    "FINE",
+    "PROBLEMS",
+    "FAULT",
+    "print_error",
+    "exit_code",
+    "Progress",
+    "is_terminal",
+    "Command",
+    "add_export",
+    "add_json",
+    "run_export",
+    "show_report",
+    "run_watch",
+    "add_completion",
+    "run_completion",
+    "add_nothing",
+    "COMMANDS",
+    "make_parser",
+    "main",
+]
+
+
+# ## Saying what went wrong
+# %% exit-codes
+FINE, PROBLEMS, FAULT = 0, 1, 2
+
+
+# %% print_error
+def print_error(error: object) -> None:
+    """Print an error in its place, stderr."""
+    print(f"error: {error}", file=sys.stderr)
+
+
+# %% exit_code
+def exit_code(error: LitmlError) -> int:
+    """Return the exit code for an error: 2 for configuration and environment, else 1."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return FAULT if names & {"ConfigError", "WriteError"} else PROBLEMS
+
+
+# ## Progress
+# %% Progress
+@dataclass(slots=True)
+class Progress:
+    """A counter on the terminal's last line; callable with (done, total)."""
+
+    label: str
+    started: float = field(default_factory=time.monotonic)
+    shown: float = 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self.started < 0.5 or now - self.shown < 0.1 or not is_terminal():
+            return
+        self.shown = now
+        sys.stderr.write(f"\r\x1b[K{self.label} {done}/{total}")
+        sys.stderr.flush()
+
+    def say(self, text: str) -> None:
+        """Show what is going on now, if somebody is watching."""
+        if is_terminal():
+            sys.stderr.write(f"\r\x1b[K{self.label}: {text}")
+            sys.stderr.flush()
+
+    def clear(self) -> None:
+        """Remove the line."""
+        if is_terminal():
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
+# %% is_terminal
+def is_terminal() -> bool:
+    """Is somebody watching stderr?"""
+    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+# ## The commands
+# %% Command
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command: its help, its arguments, and what runs it and returns an exit code."""
+
+    help: str
+    add: Callable[[ArgumentParser], None]
+    run: Callable[[Namespace], int]
+
+
+# ### export, watch
+# %% add_export
+def add_export(parser: ArgumentParser) -> None:
+    """Add the arguments of `litml export`."""
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 if something would"
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="overwrite modules that were edited"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="write the modules below DIR instead"
+    )
+    parser.add_argument(
+        "--watch", action="store_true", help="export again after every save"
+    )
+    add_json(parser)
+
+
+# %% add_json
+def add_json(parser: ArgumentParser) -> None:
+    """Add the option `--json`."""
+    parser.add_argument(
+        "--json", action="store_true", help="print the result as one JSON object"
+    )
+
+
+# %% run_export
+def run_export(arguments: Namespace) -> int:
+    """Export the project's notebooks to its package."""
+    from litml.package import export_project
+    from litml.project import ConfigError, find_project
+
+    project = find_project()
+    if project.nbdev and not arguments.out:
+        hint = "`litml export --out DIR` writes the modules elsewhere"
+        raise ConfigError("this project is configured for nbdev", hint=hint)
+    if arguments.watch:
+        return run_watch(arguments)
+    progress = Progress("export")
+    report = export_project(
+        project,
+        target=arguments.out,
+        check=arguments.check,
+        force=arguments.force,
+        progress=progress,
+    )
+    progress.clear()
+    return show_report(report, check=arguments.check, as_json=arguments.json)
+
+
+# %% show_report
+def show_report(report: ExportReport, *, check: bool, as_json: bool) -> int:
+    """Print what an export did and return its exit code."""
+    errors = [*report.problems, *report.stale]
+    written = [] if report.problems else report.written
+    if as_json:
+        import json
+
+        key = "outdated" if check else "written"
+        found = [str(error) for error in errors]
+        print(json.dumps({key: list(written), "problems": found}))
+    else:
+        for note in report.notes:
+            print(f"note: {note}", file=sys.stderr)
+        for error in errors:
+            print_error(error)
+        for name in written:
+            print(f"{'out of date' if check else 'wrote'}: {name}")
+        if check and written:
+            print("hint: run `litml export`", file=sys.stderr)
+    return PROBLEMS if errors or (check and written) else FINE
+
+
+# %% run_watch
+def run_watch(arguments: Namespace) -> int:
+    """Export after every save of a notebook, until interrupted."""
+    from litml.package import watch_project
+    from litml.project import find_project
+
+    project = find_project()
+    print(f"watching {project.config.notebooks}/ (Ctrl-C ends it)", flush=True)
+    for report in watch_project(project):
+        show_report(report, check=False, as_json=False)
+        sys.stdout.flush()
+    return FINE
+
+
+# ### completion
+# %% add_completion
+def add_completion(parser: ArgumentParser) -> None:
+    """Add the arguments of `litml completion`."""
+    parser.add_argument("shell", choices=["bash", "zsh", "tcsh"])
+
+
+# %% run_completion
+def run_completion(arguments: Namespace) -> int:
+    """Print the completion script for a shell."""
+    import shtab
+
+    print(shtab.complete(make_parser(), shell=arguments.shell))
+    return FINE
+
+
+# ## From words to a call
+# %% COMMANDS
+def add_nothing(parser: ArgumentParser) -> None:
+    """Add no arguments."""
+
+
+COMMANDS = {
+    "export": Command("write the package from the notebooks", add_export, run_export),
+    "watch": Command("export after every save", add_nothing, run_watch),
+    "completion": Command("print a completion script", add_completion, run_completion),
+}
+
+
+# %% make_parser
+def make_parser(only: str | None = None) -> ArgumentParser:
+    """Return the parser; with `only`, the other commands have no arguments yet."""
+    from argparse import ArgumentParser
+
+    parser = ArgumentParser(prog="litml", description=litml.__doc__)
+    parser.add_argument("--version", action="version", version=litml.__version__)
+    commands = parser.add_subparsers(metavar="COMMAND", title="commands")
+    for name, command in COMMANDS.items():
+        inner = commands.add_parser(name, help=command.help, description=command.help)
+        if only in (None, name):
+            command.add(inner)
+        inner.set_defaults(run=command.run)
+    return parser
+
+
+# %% main
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code."""
+    words = sys.argv[1:] if words is None else list(words)
+    if words == ["--version"]:
+        print(litml.__version__)
+        return FINE
+    parser = make_parser(only=words[0] if words and words[0] in COMMANDS else None)
+    arguments = parser.parse_args(words)
+    if not hasattr(arguments, "run"):
+        parser.print_help(sys.stderr)
+        return FAULT
+    try:
+        return int(arguments.run(arguments))
+    except LitmlError as error:
+        print_error(error)
+        return exit_code(error)
+    except KeyboardInterrupt:
+        return 130
+
+
+# %% dunder-main
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,557 @@
+# Exported from nbs/04c_package.ipynb. Edit either side, then run `litml sync`.
+"""Bring the package up to date with its notebooks: only what changed, and all of it
+or nothing.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import litml
+from litml.cells import read_directives
+from litml.export import Share, assemble, check_module, read_share, render_module
+from litml.files import Transaction, locked, state_dir, write_new
+from litml.nbdev import MARKS, assemble_nbdev, docstring_rule, read_nbdev_share
+from litml.notebook import LitmlError, Location, Notebook, parse_notebook
+from litml.project import Project, list_notebooks
+from litml.readme import render_readme
+
+__all__ = [
+    "PackageError",
+    "Entry",
+    "Record",
+    "load_record",
+    "save_record",
+    "record_key",
+    "look",
+    "checksum",
+    "CLOSE",
+    "is_same",
+    "ExportReport",
+    "Run",
+    "README",
+    "read",
+    "targets_of",
+    "is_index",
+    "render_target",
+    "survey",
+    "note",
+    "read_changed",
+    "is_exporting",
+    "make_targets",
+    "finish",
+    "stage_packages",
+    "may_replace",
+    "is_committed_export",
+    "read_committed",
+    "find_stale",
+    "generated",
+    "export_project",
+    "is_settled",
+    "refresh",
+    "make_report",
+    "next_record",
+    "watch_project",
+]
+
+
+# %% PackageError
+class PackageError(LitmlError):
+    """A file of the package that the notebooks cannot answer for."""
+
+
+# ## The record
+# %% Entry
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """How a file looked: size in bytes, change time in ns, checksum, and its targets.
+
+    `targets` are the files a notebook contributes to, its own module first; the
+    first is empty if it has none. For a written file there are none.
+    """
+
+    size: int
+    time: int
+    checksum: str
+    targets: tuple[str, ...] = ()
+
+
+# %% Record
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the last export read and wrote, by name from the root.
+
+    `key` identifies litml and the configuration; `time` is when it was written, in ns.
+    """
+
+    key: str = ""
+    time: int = 0
+    settled: bool = False
+    notebooks: dict[str, Entry] = field(default_factory=dict)
+    files: dict[str, Entry] = field(default_factory=dict)
+
+
+# %% load_record
+def load_record(path: Path, key: str) -> Record:
+    """Read a record; one that is absent or damaged is as good as none.
+
+    One with another key still knows what was written, but nothing about notebooks.
+    """
+    try:
+        data = json.loads(path.read_bytes())
+        notebooks, files = (
+            {
+                name: Entry(size, stamp, checksum, tuple(targets))
+                for name, (size, stamp, checksum, targets) in data[part].items()
+            }
+            for part in ("notebooks", "files")
+        )
+        if data["key"] == key:
+            return Record(key, data["time"], data["settled"], notebooks, files)
+        return Record(key, files=files)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return Record(key)
+
+
+# %% save_record
+def save_record(path: Path, record: Record) -> None:
+    """Write a record, in one step."""
+    data = {"key": record.key, "time": time.time_ns(), "settled": record.settled}
+    for part, entries in (("notebooks", record.notebooks), ("files", record.files)):
+        rows = {n: [e.size, e.time, e.checksum, e.targets] for n, e in entries.items()}
+        data[part] = rows  # type: ignore[assignment]
+    temporary = path.with_suffix(".new")
+    write_new(temporary, json.dumps(data).encode(), like=path)
+    os.replace(temporary, path)
+
+
+# %% record_key
+def record_key(project: Project) -> str:
+    """Return what a record depends on besides the files: litml, Python, configuration."""
+    here = litml.__path__[0]
+    parts = ["notebook", "cells", "project", "export", "nbdev", "readme", "package"]
+    stamps = [os.stat(f"{here}/{name}.py").st_mtime_ns for name in parts]
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return f"1 {stamps} {version} {project.config} {project.nbdev}"
+
+
+# %% look
+def look(path: Path) -> tuple[int, int] | None:
+    """Return size and change time of a file, or None if there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+# %% checksum
+def checksum(data: bytes) -> str:
+    """Return a checksum that is safe against accidents, of text with any line ends."""
+    from hashlib import blake2b  # a few milliseconds that most runs never need
+
+    return blake2b(data.replace(b"\r\n", b"\n"), digest_size=16).hexdigest()
+
+
+# %% is_same
+CLOSE = 50_000_000  # ns; coarser file systems than this are not in use
+
+
+def is_same(path: Path, entry: Entry | None, record: Record) -> bool:
+    """Is the file as it was when the record was written?"""
+    if not entry or look(path) != (entry.size, entry.time):
+        return False
+    if entry.time < record.time - CLOSE:
+        return True
+    return checksum(path.read_bytes()) == entry.checksum
+
+
+# ## The report
+# %% ExportReport
+@dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What an export did: files written, and what is wrong.
+
+    With problems, nothing was written, except that a `stale` module, which no notebook
+    exports any more, does not keep the others from being written.
+    """
+
+    written: tuple[str, ...] = ()
+    problems: tuple[LitmlError, ...] = ()
+    stale: tuple[LitmlError, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+# ## One run
+# %% Run
+@dataclass(slots=True)
+class Run:
+    """One export in progress.
+
+    `base` is the folder of the modules. `entries` and `files` are the notebooks and the
+    written files of the next record, `makers` the notebooks of each target, and
+    `pending` the targets whose text is new. `stage` does nothing in a check.
+    """
+
+    project: Project
+    paths: dict[str, Path]
+    base: Path
+    record: Record
+    force: bool = False
+    stage: Callable[[Path, bytes], object] = lambda path, data: None
+    rule: str = ""
+    entries: dict[str, Entry] = field(default_factory=dict)
+    makers: dict[str, list[str]] = field(default_factory=dict)
+    files: dict[str, Entry] = field(default_factory=dict)
+    pending: list[str] = field(default_factory=list)
+    problems: list[LitmlError] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def in_place(self) -> bool:
+        """Does it write the project's own package, and not another folder?"""
+        return self.base == self.project.package_dir
+
+    def path_of(self, target: str) -> Path:
+        """Return the path of a target: a module's file below the package, or README."""
+        readme = self.project.config.readme
+        return self.project.root / readme if target == README else self.base / target
+
+
+README = "@readme"
+
+
+# %% read
+def read(run: Run, name: str, raw: bytes) -> tuple[Notebook, Share]:
+    """Read a notebook from its bytes, and what it contributes."""
+    notebook = parse_notebook(raw, name)
+    if not run.project.nbdev:
+        return notebook, read_share(notebook, run.project)
+    run.rule = run.rule or docstring_rule(run.project)
+    return notebook, read_nbdev_share(notebook, run.project, run.rule)
+
+
+# %% targets_of
+def targets_of(run: Run, share: Share) -> tuple[str, ...]:
+    """Return the targets of a share: its own module or an empty string, then others."""
+    modules = list(dict.fromkeys(chunk.module for chunk in share.chunks))
+    own = share.module if share.module in modules else ""
+    others = [module for module in modules if module != own]
+    if is_index(run, share.notebook):
+        others.append(README)
+    return (own, *others)
+
+
+# %% is_index
+def is_index(run: Run, name: str) -> bool:
+    """Is it the notebook that the README is made from?"""
+    index = run.project.notebooks_dir / "index.ipynb"
+    wanted = run.in_place and run.project.config.readme
+    return bool(wanted) and run.paths.get(name) == index
+
+
+# %% render_target
+def render_target(run: Run, target: str, parts: list[tuple[Notebook, Share]]) -> str:
+    """Return the text of a target from the notebooks that contribute to it."""
+    if target == README:
+        return render_readme(parts[0][0], run.project.config.test_flags)
+    shares = [share for _, share in parts]
+    put_together = assemble_nbdev if run.project.nbdev else assemble
+    text, starts = render_module(put_together(target, shares))
+    check_module(text, starts, run.project.name_of(run.path_of(target)))
+    return text
+
+
+# ### What changed
+# %% survey
+def survey(run: Run, progress: Callable[[int, int], None] | None) -> set[str]:
+    """Read the notebooks that changed; return the targets that this may affect."""
+    affected: set[str] = set()
+    for count, (name, path) in enumerate(run.paths.items(), start=1):
+        known = run.record.notebooks.get(name)
+        if known and is_same(path, known, run.record):
+            note(run, name, known)
+        else:
+            affected.update(known.targets if known else ())
+            try:
+                affected |= read_changed(run, name, path)
+            except LitmlError as error:
+                run.problems.append(error)
+        if progress:
+            progress(count, len(run.paths))
+    for name in run.record.notebooks.keys() - run.paths.keys():
+        affected.update(run.record.notebooks[name].targets)
+    for target, entry in run.record.files.items():
+        if not is_same(run.path_of(target), entry, run.record):
+            affected.add(target)
+    return (affected | run.makers.keys() - run.record.files.keys()) - {""}
+
+
+# %% note
+def note(run: Run, name: str, entry: Entry) -> None:
+    """Enter a notebook into the next record."""
+    run.entries[name] = entry
+    for target in entry.targets:
+        if target:
+            run.makers.setdefault(target, []).append(name)
+
+
+# %% read_changed
+def read_changed(run: Run, name: str, path: Path) -> set[str]:
+    """Read one notebook, stage what is its alone so far, and return its targets."""
+    status = look(path)
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise PackageError(str(error.strerror), at=Location(name)) from error
+    notebook, share = read(run, name, raw)
+    targets = targets_of(run, share)
+    note(run, name, Entry(*(status or (0, 0)), checksum(raw), targets))
+    if run.project.nbdev and not share.module and is_exporting(notebook):
+        run.notes.append(f"{name} names no module with `default_exp`; as with nbdev, it gives none")
+    for target in targets:
+        if target and run.makers[target] == [name]:
+            finish(run, target, render_target(run, target, [(notebook, share)]))
+    return set(targets)
+
+
+# %% is_exporting
+def is_exporting(notebook: Notebook) -> bool:
+    """Does any cell say `export`, without naming a module?"""
+    said = read_directives(notebook, strict=False)
+    marks = [one for cell in said for one in cell.values() if one.name in MARKS]
+    return any(not mark.value for mark in marks)
+
+
+# ### What is written
+# %% make_targets
+def make_targets(run: Run, affected: Iterable[str]) -> None:
+    """Make the affected targets that the survey could not finish by itself."""
+    order = {name: i for i, name in enumerate(run.paths)}
+    for target in sorted(affected):
+        names = sorted(run.makers.get(target, []), key=order.__getitem__)
+        if not names or (target in run.files and len(names) == 1):
+            continue
+        try:
+            parts = [read(run, name, run.paths[name].read_bytes()) for name in names]
+            finish(run, target, render_target(run, target, parts))
+        except LitmlError as error:
+            run.problems.append(error)
+
+
+# %% finish
+def finish(run: Run, target: str, text: str) -> None:
+    """Stage the text of a target, unless it is there already or was edited."""
+    path, data = run.path_of(target), text.encode()
+    there = path.read_bytes() if path.is_file() else None
+    wanted = checksum(data)
+    run.files[target] = Entry(*(look(path) or (0, 0)), wanted)
+    run.pending = [one for one in run.pending if one != target]
+    if there is not None and checksum(there) == wanted:
+        return
+    if there is not None and not may_replace(run, target, there):
+        name = run.project.name_of(path)
+        hint = "`litml sync` brings the edit home; `--force` throws it away"
+        message = "edited since the last export, so it was not overwritten"
+        run.problems.append(PackageError(message, at=Location(name), hint=hint))
+        return
+    run.pending.append(target)
+    run.stage(path, data)
+    if target != README:
+        stage_packages(run, path.parent)
+
+
+# %% stage_packages
+def stage_packages(run: Run, folder: Path) -> None:
+    """Stage an empty `__init__.py` in each folder from `base` to `folder` without one."""
+    while folder == run.base or run.base in folder.parents:
+        target = (folder / "__init__.py").relative_to(run.base).as_posix()
+        if not (folder / "__init__.py").exists() and target not in run.makers:
+            run.stage(folder / "__init__.py", b"")
+        folder = folder.parent
+
+
+# ### May it be replaced?
+# %% may_replace
+def may_replace(run: Run, target: str, there: bytes) -> bool:
+    """Is the text on disk an export, and so nobody's work?"""
+    entry = run.record.files.get(target)
+    if run.force or (entry and entry.checksum == checksum(there)) or not there.strip():
+        return True
+    return run.in_place and is_committed_export(run, target, there)
+
+
+# %% is_committed_export
+def is_committed_export(run: Run, target: str, there: bytes) -> bool:
+    """Is the text the committed one, and what the committed notebooks export to?"""
+    path = run.project.name_of(run.path_of(target))
+    names = sorted(run.makers.get(target, []), key=list(run.paths).index)
+    blobs = read_committed(run.project.root, [path, *names])
+    if len(blobs) <= len(names) or checksum(blobs[path]) != checksum(there):
+        return False
+    try:
+        parts = [read(run, name, blobs[name]) for name in names]
+        text = render_target(run, target, parts)
+    except LitmlError:
+        return False
+    return checksum(text.encode()) == checksum(there)
+
+
+# %% read_committed
+def read_committed(root: Path, names: list[str]) -> dict[str, bytes]:
+    """Return files as they are at HEAD, without those that are not there."""
+    command = ["git", "-C", str(root), "cat-file", "--batch"]
+    asked = "".join(f"HEAD:./{name}\n" for name in names).encode()
+    try:
+        answer = subprocess.run(command, input=asked, capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    found = {}
+    rest = answer.stdout
+    for name in names:
+        head, _, rest = rest.partition(b"\n")
+        if not head.endswith(b" missing"):
+            size = int(head.split()[-1])
+            found[name], rest = rest[:size], rest[size + 1 :]
+    return found
+
+
+# ### Modules that nobody exports
+# %% find_stale
+def find_stale(run: Run) -> list[LitmlError]:
+    """Return an error for each generated module that no notebook exports."""
+    found = set(run.record.files) - run.makers.keys() - {README}
+    if run.in_place:
+        found |= generated(run.base) - run.makers.keys()
+    return [
+        PackageError(
+            "no notebook exports this module any more",
+            at=Location(run.project.name_of(run.path_of(target))),
+            hint="delete it, or give it its notebook back",
+        )
+        for target in sorted(found)
+        if run.path_of(target).exists()
+    ]
+
+
+# %% generated
+def generated(base: Path) -> set[str]:
+    """Return the modules below `base` that begin as litml's do."""
+    found = set()
+    for folder, inner, names in os.walk(base):
+        inner[:] = [name for name in inner if not name.startswith((".", "__"))]
+        for name in names:
+            if name.endswith(".py"):
+                with open(os.path.join(folder, name), "rb") as file:
+                    if file.read(16) == b"# Exported from ":
+                        found.add(Path(folder, name).relative_to(base).as_posix())
+    return found
+
+
+# ## Exporting a project
+# %% export_project
+def export_project(
+    project: Project,
+    *,
+    target: Path | None = None,
+    check: bool = False,
+    force: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> ExportReport:
+    """Export what changed; with `check`, say what would be written and write nothing.
+
+    `force` overwrites modules that were edited. All problems in notebooks are returned
+    together; raises `WriteError` if a file cannot be written.
+    """
+    base = target.resolve() if target else project.package_dir
+    state = base / ".litml" if target else state_dir(project.root)
+    path = state / "export.json"
+    paths = {project.name_of(one): one for one in list_notebooks(project)}
+    record = load_record(path, record_key(project))
+    run = Run(project, paths, base, record, force=force)
+    if is_settled(run):
+        refresh(path, record, check)
+        return ExportReport()
+    if check:
+        return make_report(run, progress)
+    with locked(state), Transaction(state) as transaction:
+        run.record = load_record(path, record.key)
+        run.stage = transaction.stage
+        report = make_report(run, progress)
+        if not report.problems:
+            transaction.commit()
+            save_record(path, next_record(run, report))
+    return report
+
+
+# %% is_settled
+def is_settled(run: Run) -> bool:
+    """Is every notebook and every written file as the record says?"""
+    record = run.record
+    if not record.settled or record.notebooks.keys() != run.paths.keys():
+        return False
+    return all(
+        is_same(run.paths[name], entry, record)
+        for name, entry in record.notebooks.items()
+    ) and all(
+        is_same(run.path_of(target), entry, record)
+        for target, entry in record.files.items()
+    )
+
+
+# %% refresh
+def refresh(path: Path, record: Record, check: bool) -> None:
+    """Date a record that was found right to now, if that makes it more useful."""
+    entries = [*record.notebooks.values(), *record.files.values()]
+    newest = max((entry.time for entry in entries), default=0)
+    if not check and newest >= record.time - CLOSE and newest < time.time_ns() - CLOSE:
+        save_record(path, record)
+
+
+# %% make_report
+def make_report(
+    run: Run, progress: Callable[[int, int], None] | None
+) -> ExportReport:
+    """Run the export; the caller commits what was staged, if there is no problem."""
+    affected = survey(run, progress)
+    shared = {target for target, names in run.makers.items() if len(names) > 1}
+    if not run.problems:
+        make_targets(run, affected | shared - run.record.files.keys())
+    written = sorted(run.project.name_of(run.path_of(one)) for one in run.pending)
+    stale = [] if run.problems else find_stale(run)
+    return ExportReport(tuple(written), tuple(run.problems), tuple(stale), tuple(run.notes))
+
+
+# %% next_record
+def next_record(run: Run, report: ExportReport) -> Record:
+    """Return the record of a finished run."""
+    files = {one: entry for one, entry in run.record.files.items() if one in run.makers}
+    for target, entry in run.files.items():
+        status = look(run.path_of(target)) or (0, 0)
+        files[target] = Entry(*status, entry.checksum)
+    settled = not (report.stale or report.notes)
+    return Record(run.record.key, 0, settled, run.entries, files)
+
+
+# ## Watching
+# %% watch_project
+def watch_project(
+    project: Project, stop: threading.Event | None = None
+) -> Iterator[ExportReport]:
+    """Export now and after every change of a notebook, until `stop` is set."""
+    from watchfiles import watch
+
+    yield export_project(project)
+    for _ in watch(
+        project.notebooks_dir,
+        watch_filter=lambda _, path: path.endswith(".ipynb"),
+        stop_event=stop,
+        raise_interrupt=True,
+    ):
+        yield export_project(project)
