@@ -112,7 +112,16 @@ QUARTO = frozenset(
     " cache column column-margin panel filename renderings cap-location align"
     " lightbox aria-label autorun context edit runbutton".split()
 )
-QUARTO_FAMILIES = ("code-", "fig-", "tbl-", "lst-", "layout", "html-", "output-", "out-")
+QUARTO_FAMILIES = (
+    "code-",
+    "fig-",
+    "tbl-",
+    "lst-",
+    "layout",
+    "html-",
+    "output-",
+    "out-",
+)
 
 
 # %% DirectiveError
@@ -205,13 +214,13 @@ def cell_directives(
 
 # %% from_metadata
 def from_metadata(metadata: dict[str, object]) -> dict[str, Directive]:
-    """Read the mapping `nbdev` in some metadata; values that are not text are skipped."""
+    """Read the mapping `nbdev` in some metadata, as far as its values are text."""
     mapping = metadata.get("nbdev")
     pairs = mapping.items() if isinstance(mapping, dict) else []
     return {
-        name: Directive(name, "" if value in ("true", True) else value.strip(), 0)
+        name: Directive(name, "" if value == "true" else value.strip(), 0)
         for name, value in pairs
-        if isinstance(value, str) or value is True
+        if isinstance(value, str)
     }
 
 
@@ -251,7 +260,8 @@ def assigned(node: ast.Assign | ast.AnnAssign | ast.AugAssign) -> Iterator[str]:
     """Yield the names an assignment binds, also inside tuples, lists and stars."""
     if isinstance(node, ast.AnnAssign) and node.value is None:
         return  # `x: int` binds nothing
-    todo = list(node.targets) if isinstance(node, ast.Assign) else [node.target]
+    todo: list[ast.expr] = []
+    todo += node.targets if isinstance(node, ast.Assign) else [node.target]
     while todo:
         target = todo.pop(0)
         if isinstance(target, ast.Name):
@@ -265,5 +275,7 @@ def assigned(node: ast.Assign | ast.AnnAssign | ast.AugAssign) -> Iterator[str]:
 # %% listed
 def listed(value: ast.expr) -> list[str]:
     """Return the names in the value of `_all_`: its strings and its symbols."""
-    names = [getattr(item, "id", getattr(item, "value", "")) for item in ast.walk(value)]
+    names = [
+        getattr(item, "id", getattr(item, "value", "")) for item in ast.walk(value)
+    ]
     return [name for name in names if isinstance(name, str) and name]

@@ -57,7 +57,7 @@ def print_error(error: object) -> None:
 
 # %% exit_code
 def exit_code(error: LitmlError) -> int:
-    """Return the exit code for an error: 2 for configuration and environment, else 1."""
+    """Return an error's exit code: 2 for configuration and environment, else 1."""
     names = {kind.__name__ for kind in type(error).__mro__}
     return FAULT if names & {"ConfigError", "WriteError"} else PROBLEMS
 
@@ -103,7 +103,7 @@ def is_terminal() -> bool:
 # %% Command
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command: its help, its arguments, and what runs it and returns an exit code."""
+    """One command: its help, its arguments, and what runs it."""
 
     help: str
     add: Callable[[ArgumentParser], None]
@@ -247,9 +247,6 @@ def make_parser(only: str | None = None) -> ArgumentParser:
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     words = sys.argv[1:] if words is None else list(words)
-    if words == ["--version"]:
-        print(litml.__version__)
-        return FINE
     parser = make_parser(only=words[0] if words and words[0] in COMMANDS else None)
     arguments = parser.parse_args(words)
     if not hasattr(arguments, "run"):
@@ -262,8 +259,3 @@ def main(words: Sequence[str] | None = None) -> int:
         return exit_code(error)
     except KeyboardInterrupt:
         return 130
-
-
-# %% dunder-main
-if __name__ == "__main__":
-    sys.exit(main())

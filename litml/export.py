@@ -73,7 +73,11 @@ class Chunk:
 
 # %% make_chunk
 def make_chunk(
-    cell: Cell, said: dict[str, Directive], notebook: Notebook, own: str, project: Project
+    cell: Cell,
+    said: dict[str, Directive],
+    notebook: Notebook,
+    own: str,
+    project: Project,
 ) -> Chunk | None:
     """Return the chunk of a code cell, or None if the cell is not exported.
 
@@ -195,7 +199,10 @@ def own_module(
     at = Location(notebook.name)
     for cell, directives in zip(notebook.cells, said, strict=True):
         if cell.kind == "code" and (found := directives.get("default_exp")):
-            module, at = found.value, Location(notebook.name, cell.id, found.line or None)
+            module, at = (
+                found.value,
+                Location(notebook.name, cell.id, found.line or None),
+            )
     exports = any(one.keys() & {"export", "exports", "exporti"} for one in said)
     return module_path(project, module, at) if at.cell or exports else ""
 
@@ -280,7 +287,9 @@ def assemble(path: str, shares: list[Share]) -> Module:
     Raises `ExportError` if two notebooks claim it or two cells clash in it.
     """
     owner = refuse_other_owner(path, shares)
-    chunks = [chunk for share in shares for chunk in share.chunks if chunk.module == path]
+    chunks = [
+        chunk for share in shares for chunk in share.chunks if chunk.module == path
+    ]
     refuse_clashes(chunks)
     docstring = wrap(owner.docstring) if owner else ""
     return Module(path, docstring, tuple(chunks), count_lead(chunks))
@@ -295,7 +304,9 @@ def refuse_other_owner(path: str, shares: list[Share]) -> Share | None:
         if share.module == path and any(c.module == path for c in share.chunks)
     ]
     if len(owners) > 1:
-        message = f"`{path}` is claimed by {owners[0].notebook} and {owners[1].notebook}"
+        message = (
+            f"`{path}` is claimed by {owners[0].notebook} and {owners[1].notebook}"
+        )
         hint = "give one of them another `#| default_exp`"
         raise ExportError(message, at=Location(owners[1].notebook), hint=hint)
     return owners[0] if owners else None
@@ -310,11 +321,10 @@ def refuse_clashes(chunks: list[Chunk]) -> None:
     ids: dict[str, Chunk] = {}
     names: dict[str, Chunk] = {}
     for chunk in chunks:
-        if other := ids.setdefault(chunk.cell, chunk):
-            if other is not chunk:
-                message = f"{other.notebook} has a cell `{chunk.cell}` in this module too"
-                hint = "give one of the cells another id"
-                raise ExportError(message, at=chunk.at(), hint=hint)
+        if (other := ids.setdefault(chunk.cell, chunk)) is not chunk:
+            message = f"{other.notebook} has a cell `{chunk.cell}` in this module too"
+            hint = "give one of the cells another id"
+            raise ExportError(message, at=chunk.at(), hint=hint)
         for name in chunk.names:
             if (first := names.setdefault(name, chunk)) is not chunk:
                 message = f"`{name}` is exported twice, first by {first.at()}"

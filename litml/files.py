@@ -34,12 +34,12 @@ class WriteError(LitmlError):
 # ## Where litml keeps its own notes
 # %% state_dir
 def state_dir(root: Path) -> Path:
-    """Return the folder of litml's notes on the project at `root`; it may not exist yet."""
+    """Return the folder of litml's notes on the project; it may not exist yet."""
     for top in [root, *root.parents]:
         git = top / ".git"
         if git.is_file():  # a linked work tree or a submodule
-            if match := re.match(r"gitdir: (.+)", git.read_text("utf-8")):
-                git = (top / match[1].strip()).resolve()
+            link = re.match(r"gitdir: (.+)", git.read_text("utf-8"))
+            git = (top / link[1].strip()).resolve() if link else git
         if git.is_dir():
             below = root.relative_to(top).as_posix()
             return git / "litml" / below.replace("%", "%25").replace("/", "%2F")
@@ -165,7 +165,7 @@ def write_journal(state: Path, pairs: list[tuple[Path, Path]]) -> None:
 
 # %% put_in_place
 def put_in_place(pairs: list[tuple[Path, Path]]) -> None:
-    """Rename each temporary file to its target; those already renamed are passed over."""
+    """Rename each temporary file to its target; one that is gone was renamed before."""
     for temporary, path in pairs:
         try:
             os.replace(temporary, path)

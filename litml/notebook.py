@@ -188,7 +188,7 @@ def parse_notebook(raw: bytes, name: str) -> Notebook:
 
 
 # %% parse_json
-CONFLICT = re.compile(rb"^(?:<{7} |={7}\r?$|>{7} )", re.MULTILINE)
+CONFLICT = rb"(?m)^(?:<{7} |={7}\r?$|>{7} )"
 
 
 def parse_json(raw: bytes, name: str) -> object:
@@ -212,7 +212,7 @@ def parse_json(raw: bytes, name: str) -> object:
 # %% explain
 def explain(error: ValueError, raw: bytes, at: Location) -> NotebookError:
     """Say why `raw` is not JSON: conflict markers, a cut-off file, or bad syntax."""
-    if marker := CONFLICT.search(raw):
+    if marker := re.search(CONFLICT, raw):
         line = raw.count(b"\n", 0, marker.start()) + 1
         message = f"conflict markers of a git merge, from line {line} of the file"
         hint = "take one side (`git checkout --ours` or `--theirs`) or redo the merge"
@@ -249,7 +249,9 @@ def convert(data: dict[str, Any], at: Location) -> dict[str, Any]:
     try:
         new = nbformat.convert(nbformat.from_dict(data), 4)  # type: ignore[no-untyped-call]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise NotebookError(f"cannot be upgraded to nbformat 4: {error}", at=at) from error
+        raise NotebookError(
+            f"cannot be upgraded to nbformat 4: {error}", at=at
+        ) from error
     tree: dict[str, Any] = json.loads(json.dumps(new))
     for cell in tree["cells"]:
         cell.pop("id", None)
@@ -296,12 +298,12 @@ class Layout:
 
 
 # %% find_layout
-FIRST_KEY = re.compile(r"^\{(\r?\n)([ \t]*)\"[^\"]*\"(: ?)")
+FIRST_KEY = r"\{(\r?\n)([ \t]*)\"[^\"]*\"(: ?)"
 
 
 def find_layout(text: str) -> Layout:
     """Read the layout off the text of a JSON file."""
-    first = FIRST_KEY.match(text)
+    first = re.match(FIRST_KEY, text)
     colon = first[3] if first else ": " if re.match(r'\{\s*"[^"]*": ', text) else ":"
     return Layout(
         indent=first[2] if first else None,

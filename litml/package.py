@@ -3,24 +3,26 @@
 or nothing.
 """
 
+from __future__ import annotations
+
 import json
 import os
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import litml
-from litml.cells import read_directives
-from litml.export import Share, assemble, check_module, read_share, render_module
 from litml.files import Transaction, locked, state_dir, write_new
-from litml.nbdev import MARKS, assemble_nbdev, docstring_rule, read_nbdev_share
 from litml.notebook import LitmlError, Location, Notebook, parse_notebook
 from litml.project import Project, list_notebooks
-from litml.readme import render_readme
+
+if TYPE_CHECKING:
+    import threading
+
+    from litml.export import Share
 
 __all__ = [
     "PackageError",
@@ -122,10 +124,17 @@ def load_record(path: Path, key: str) -> Record:
 # %% save_record
 def save_record(path: Path, record: Record) -> None:
     """Write a record, in one step."""
-    data = {"key": record.key, "time": time.time_ns(), "settled": record.settled}
-    for part, entries in (("notebooks", record.notebooks), ("files", record.files)):
-        rows = {n: [e.size, e.time, e.checksum, e.targets] for n, e in entries.items()}
-        data[part] = rows  # type: ignore[assignment]
+
+    def rows(entries: dict[str, Entry]) -> dict[str, object]:
+        return {n: [e.size, e.time, e.checksum, e.targets] for n, e in entries.items()}
+
+    data = {
+        "key": record.key,
+        "time": time.time_ns(),
+        "settled": record.settled,
+        "notebooks": rows(record.notebooks),
+        "files": rows(record.files),
+    }
     temporary = path.with_suffix(".new")
     write_new(temporary, json.dumps(data).encode(), like=path)
     os.replace(temporary, path)
@@ -133,7 +142,7 @@ def save_record(path: Path, record: Record) -> None:
 
 # %% record_key
 def record_key(project: Project) -> str:
-    """Return what a record depends on besides the files: litml, Python, configuration."""
+    """Return what a record depends on besides files: litml, Python, configuration."""
     here = litml.__path__[0]
     parts = ["notebook", "cells", "project", "export", "nbdev", "readme", "package"]
     stamps = [os.stat(f"{here}/{name}.py").st_mtime_ns for name in parts]
@@ -230,6 +239,9 @@ README = "@readme"
 # %% read
 def read(run: Run, name: str, raw: bytes) -> tuple[Notebook, Share]:
     """Read a notebook from its bytes, and what it contributes."""
+    from litml.export import read_share
+    from litml.nbdev import docstring_rule, read_nbdev_share
+
     notebook = parse_notebook(raw, name)
     if not run.project.nbdev:
         return notebook, read_share(notebook, run.project)
@@ -259,6 +271,10 @@ def is_index(run: Run, name: str) -> bool:
 # %% render_target
 def render_target(run: Run, target: str, parts: list[tuple[Notebook, Share]]) -> str:
     """Return the text of a target from the notebooks that contribute to it."""
+    from litml.export import assemble, check_module, render_module
+    from litml.nbdev import assemble_nbdev
+    from litml.readme import render_readme
+
     if target == README:
         return render_readme(parts[0][0], run.project.config.test_flags)
     shares = [share for _, share in parts]
@@ -314,7 +330,7 @@ def read_changed(run: Run, name: str, path: Path) -> set[str]:
     targets = targets_of(run, share)
     note(run, name, Entry(*(status or (0, 0)), checksum(raw), targets))
     if run.project.nbdev and not share.module and is_exporting(notebook):
-        run.notes.append(f"{name} names no module with `default_exp`; as with nbdev, it gives none")
+        run.notes.append(f"{name} has no `default_exp`, so nothing is exported from it")
     for target in targets:
         if target and run.makers[target] == [name]:
             finish(run, target, render_target(run, target, [(notebook, share)]))
@@ -324,6 +340,9 @@ def read_changed(run: Run, name: str, path: Path) -> set[str]:
 # %% is_exporting
 def is_exporting(notebook: Notebook) -> bool:
     """Does any cell say `export`, without naming a module?"""
+    from litml.cells import read_directives
+    from litml.nbdev import MARKS
+
     said = read_directives(notebook, strict=False)
     marks = [one for cell in said for one in cell.values() if one.name in MARKS]
     return any(not mark.value for mark in marks)
@@ -369,7 +388,7 @@ def finish(run: Run, target: str, text: str) -> None:
 
 # %% stage_packages
 def stage_packages(run: Run, folder: Path) -> None:
-    """Stage an empty `__init__.py` in each folder from `base` to `folder` without one."""
+    """Stage an empty `__init__.py` in each folder down to `folder` that has none."""
     while folder == run.base or run.base in folder.parents:
         target = (folder / "__init__.py").relative_to(run.base).as_posix()
         if not (folder / "__init__.py").exists() and target not in run.makers:
@@ -406,6 +425,8 @@ def is_committed_export(run: Run, target: str, there: bytes) -> bool:
 # %% read_committed
 def read_committed(root: Path, names: list[str]) -> dict[str, bytes]:
     """Return files as they are at HEAD, without those that are not there."""
+    import subprocess
+
     command = ["git", "-C", str(root), "cat-file", "--batch"]
     asked = "".join(f"HEAD:./{name}\n" for name in names).encode()
     try:
@@ -515,9 +536,7 @@ def refresh(path: Path, record: Record, check: bool) -> None:
 
 
 # %% make_report
-def make_report(
-    run: Run, progress: Callable[[int, int], None] | None
-) -> ExportReport:
+def make_report(run: Run, progress: Callable[[int, int], None] | None) -> ExportReport:
     """Run the export; the caller commits what was staged, if there is no problem."""
     affected = survey(run, progress)
     shared = {target for target, names in run.makers.items() if len(names) > 1}
@@ -525,7 +544,9 @@ def make_report(
         make_targets(run, affected | shared - run.record.files.keys())
     written = sorted(run.project.name_of(run.path_of(one)) for one in run.pending)
     stale = [] if run.problems else find_stale(run)
-    return ExportReport(tuple(written), tuple(run.problems), tuple(stale), tuple(run.notes))
+    return ExportReport(
+        tuple(written), tuple(run.problems), tuple(stale), tuple(run.notes)
+    )
 
 
 # %% next_record

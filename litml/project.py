@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from litml.notebook import LitmlError, Location, suggest
 
@@ -94,7 +93,7 @@ def parse_config(table: dict[str, Any], file: str = "pyproject.toml") -> Config:
 class Nbdev:
     """What litml needs to know of a project that is configured for nbdev.
 
-    `major` is 2 (`settings.ini`) or 3 (`[tool.nbdev]`); `docs` the address of its pages.
+    `major` is 2 (`settings.ini`) or 3 (`[tool.nbdev]`); `docs` is where its pages are.
     """
 
     major: int
@@ -235,7 +234,7 @@ NUMBER = re.compile(r"^(?:\d+[a-zA-Z]?[_-])+")
 
 
 def default_module(project: Project, notebook: Path) -> str:
-    """Return the dotted name of the module a notebook exports to when it says nothing."""
+    """Return the dotted name of the module of a notebook that does not name one."""
     parts = notebook.relative_to(project.notebooks_dir).with_suffix("").parts
     names = [NUMBER.sub("", part).replace("-", "_") for part in parts]
     return ".".join([*names[:-1], "__init__" if names[-1] == "index" else names[-1]])
@@ -262,6 +261,8 @@ def module_path(project: Project, module: str, at: Location) -> str:
 # %% from_pyproject
 def from_pyproject(root: Path, data: dict[str, Any]) -> Project:
     """Read the settings of an nbdev 3 project."""
+    from urllib.parse import urlsplit
+
     table, about = data["tool"]["nbdev"], data.get("project", {})
     name = str(about.get("name", root.name)).replace("-", "_")
     processors = table.get("export_procs", [])
@@ -289,7 +290,7 @@ SCRUB_MAGICS = "nbdev.scrubmagics:scrub_magics"
 
 # %% from_settings
 def from_settings(root: Path, ini: Path) -> Project | None:
-    """Read the `settings.ini` of an nbdev 2 project; None if it is another program's."""
+    """Read the `settings.ini` of an nbdev 2 project; None if it is not nbdev's."""
     import configparser
 
     parser = configparser.ConfigParser(delimiters=["="])

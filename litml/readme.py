@@ -20,7 +20,9 @@ __all__ = [
 # %% render_readme
 def render_readme(notebook: Notebook, flags: tuple[str, ...] = ()) -> str:
     """Return the notebook as a Markdown page that names its source."""
-    parts = [f"<!-- Exported from {notebook.name}. Edit that, then run `litml export`. -->"]
+    parts = [
+        f"<!-- Exported from {notebook.name}. Edit that, then run `litml export`. -->"
+    ]
     said = read_directives(notebook, flags)
     for cell, directives in zip(notebook.cells, said, strict=True):
         if cell.kind == "markdown":
@@ -42,9 +44,7 @@ def is_shown(said: dict[str, Directive]) -> bool:
 
 
 # %% render_code
-def render_code(
-    cell: Cell, said: dict[str, Directive], language: str
-) -> list[str]:
+def render_code(cell: Cell, said: dict[str, Directive], language: str) -> list[str]:
     """Return a code cell as fenced blocks: the code, then what it put out."""
     body = split_head(cell.source, language).body
     blocks = []
