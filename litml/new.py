@@ -1,0 +1,378 @@
+# Exported from nbs/19_new.ipynb. Edit either side, then run `litml sync`.
+"""Make a project from a template: complete, and green from its first minute."""
+
+import json
+import keyword
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined, TemplateError
+
+import litml
+from litml.notebook import LitmlError, Location, parse_notebook, suggest
+from litml.package import export_project
+from litml.project import find_project
+
+__all__ = [
+    "NewError",
+    "package_name",
+    "TAKEN",
+    "find_fault",
+    "suggest_name",
+    "check_name",
+    "Answers",
+    "find_answers",
+    "git_setting",
+    "EMAIL",
+    "check_answers",
+    "Template",
+    "templates_dir",
+    "list_templates",
+    "read_template",
+    "make_renderer",
+    "quoted",
+    "render_text",
+    "render_notebook",
+    "render_template",
+    "render_path",
+    "template_values",
+    "bounded",
+    "export_files",
+    "write_tree",
+    "write_folder",
+    "check_target",
+    "new_project",
+]
+
+
+# %% NewError
+class NewError(LitmlError):
+    """An answer, a template or a folder of which no project can be made."""
+
+
+# ## A name
+# %% package_name
+def package_name(name: str) -> str:
+    """Return the package's name of a project's name."""
+    return re.sub(r"[-.]", "_", name)
+
+
+# %% find_fault
+TAKEN = {
+    "litml": "is this program",
+    **dict.fromkeys(["nbs", "tests", "docs"], "is a folder beside the package"),
+    **dict.fromkeys(["build", "dist", "env"], "is a folder that git ignores"),
+    **dict.fromkeys(["aux", "con", "nul", "prn"], "cannot be a file on Windows"),
+    **dict.fromkeys(map(str.lower, sys.stdlib_module_names), "hides a standard module"),
+}
+
+
+def find_fault(name: str) -> str | None:
+    """Say why a project, its folder or its package cannot have this name, if so."""
+    package = package_name(name).lower()
+    if not re.fullmatch(r"[A-Za-z0-9]+([-_.][A-Za-z0-9]+)*", name):
+        return "is not letters and digits with single `-`, `_` or `.` between them"
+    if name[0].isdigit():
+        return "begins with a digit, which the name of a package cannot"
+    if keyword.iskeyword(package) or keyword.iskeyword(package.title()):
+        return "is a word of the Python language"
+    return TAKEN.get(package)
+
+
+# %% suggest_name
+def suggest_name(name: str) -> str:
+    """Return a name near to `name` that has no fault."""
+    last = re.split(r"[/\\]", name.strip().rstrip("/\\"))[-1]
+    plain = unicodedata.normalize("NFKD", last).encode("ascii", "ignore").decode()
+    words = re.findall(r"[a-z0-9]+", plain.lower().replace("'", ""))
+    near = "-".join(words) or "library"
+    return f"my-{near}" if find_fault(near) else near
+
+
+# %% check_name
+def check_name(name: str) -> None:
+    """Raise `NewError`, with a better name, unless `name` will do."""
+    if fault := find_fault(name):
+        hint = f"what about `{suggest_name(name)}`?"
+        raise NewError(f"the name `{name}` {fault}", hint=hint)
+
+
+# ## Answers
+# %% Answers
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a template is filled with; `email` may be empty."""
+
+    name: str
+    description: str
+    author: str
+    email: str
+    year: int
+
+    @property
+    def package(self) -> str:
+        """The name that Python imports."""
+        return package_name(self.name)
+
+
+# %% find_answers
+def find_answers(
+    name: str, description: str = "", author: str = "", email: str = ""
+) -> Answers:
+    """Fill in what was not given: from git's configuration, the clock, or a default.
+
+    Raises `NewError` for an answer that makes no sense.
+    """
+    known = git_setting("user.email")
+    answers = Answers(
+        name=name,
+        description=description or "A small machine-learning library.",
+        author=author or git_setting("user.name") or f"The {name} authors",
+        email=email or (known if EMAIL.fullmatch(known) else ""),
+        year=date.today().year,
+    )
+    check_answers(answers)
+    return answers
+
+
+# %% git_setting
+def git_setting(key: str) -> str:
+    """Return a setting of git, or an empty string if there is none, or no git."""
+    command = ["git", "config", "--get", key]
+    try:
+        done = subprocess.run(command, capture_output=True, check=False)
+    except OSError:
+        return ""
+    return done.stdout.decode("utf-8", "replace").strip()
+
+
+# %% check_answers
+EMAIL = re.compile(r"""[!#-'*+\--9=?A-Z^-~]+@[A-Za-z0-9.-]*[A-Za-z0-9]""")
+
+
+def check_answers(answers: Answers) -> None:
+    """Raise `NewError` for the first answer that a project cannot be made of."""
+    check_name(answers.name)
+    for field in fields(answers):
+        value = str(getattr(answers, field.name))
+        if not value.isprintable():
+            hint = "leave out line breaks and control characters"
+            raise NewError(f"the {field.name} is not one line: {value!r}", hint=hint)
+    if answers.email and not EMAIL.fullmatch(answers.email):
+        hint = "it looks like `name@example.org`, or is left out"
+        raise NewError(f"not an e-mail address: `{answers.email}`", hint=hint)
+
+
+# ## A template
+# %% Template
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A template: its name, and the bytes of its files by their path, with slashes."""
+
+    name: str
+    files: Mapping[str, bytes]
+
+
+# %% templates_dir
+def templates_dir() -> Path:
+    """Return the folder of the templates, of the wheel or of the checkout."""
+    package = Path(litml.__path__[0])
+    inside = package / "templates"
+    return inside if inside.is_dir() else package.parent / "templates"
+
+
+# %% list_templates
+def list_templates() -> list[str]:
+    """Return the names of the templates."""
+    folders = [path for path in templates_dir().iterdir() if path.is_dir()]
+    return sorted(path.name for path in folders if not path.name.startswith("."))
+
+
+# %% read_template
+def read_template(name: str) -> Template:
+    """Read the template called `name`; raises `NewError` if there is none."""
+    known = list_templates()
+    if name not in known:
+        hint = suggest(name, known) or f"there is {', '.join(known)}"
+        raise NewError(f"no template `{name}`", hint=hint)
+    files = {}
+    for path in sorted((templates_dir() / name).rglob("*")):
+        parts = path.relative_to(templates_dir() / name).parts
+        if path.is_file() and not any(part.startswith(".") for part in parts):
+            files["/".join(parts)] = path.read_bytes()
+    return Template(name, files)
+
+
+# %% make_renderer
+def make_renderer() -> Environment:
+    """Return jinja with the marks `@@value@@`, `@% if … %@`, `@# a comment #@`."""
+    renderer = Environment(
+        variable_start_string="@@",
+        variable_end_string="@@",
+        block_start_string="@%",
+        block_end_string="%@",
+        comment_start_string="@#",
+        comment_end_string="#@",
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,  # none of the files is HTML
+    )
+    renderer.filters["quoted"] = quoted
+    return renderer
+
+
+# %% quoted
+def quoted(text: str) -> str:
+    """Return the text as a string literal in double quotes."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+# %% render_text
+def render_text(renderer: Environment, text: str, values: Mapping[str, Any]) -> str:
+    """Fill in one text; raises `jinja2.TemplateError`."""
+    return renderer.from_string(text).render(values)
+
+
+# %% render_notebook
+def render_notebook(
+    renderer: Environment, raw: bytes, name: str, values: Mapping[str, Any]
+) -> bytes:
+    """Fill in the source of every cell of a notebook."""
+    notebook = parse_notebook(raw, name)
+    for cell in notebook.cells:
+        cell.source = render_text(renderer, cell.source, values)
+    return notebook.to_bytes()
+
+
+# %% render_template
+def render_template(template: Template, answers: Answers) -> dict[str, bytes]:
+    """Return the files that the template makes of the answers.
+
+    Raises `NewError`, with the template's file, for a text that cannot be filled in.
+    """
+    renderer, values = make_renderer(), template_values(answers)
+    files: dict[str, bytes] = {}
+    for source, content in template.files.items():
+        try:
+            path = render_path(renderer, source, values)
+            if path.endswith(".ipynb"):
+                files[path] = render_notebook(renderer, content, path, values)
+            else:
+                text = content.decode("utf-8")
+                files[path] = render_text(renderer, text, values).encode("utf-8")
+        except TemplateError as error:
+            at = Location(f"templates/{template.name}/{source}")
+            raise NewError(f"cannot be filled in: {error}", at=at) from error
+    return files
+
+
+# %% render_path
+def render_path(renderer: Environment, path: str, values: Mapping[str, Any]) -> str:
+    """Return where a file of the template goes: `dot_x` is `.x`, `x.tmpl` is `x`."""
+    parts = render_text(renderer, path, values).removesuffix(".tmpl").split("/")
+    return "/".join(re.sub("^dot_", ".", part) for part in parts)
+
+
+# %% template_values
+def template_values(answers: Answers) -> dict[str, Any]:
+    """Return the names that a template may use, with their values."""
+    given = {field.name: getattr(answers, field.name) for field in fields(answers)}
+    requirement = bounded("litml", litml.__version__)
+    return {**given, "package": answers.package, "litml": requirement}
+
+
+# %% bounded
+def bounded(name: str, version: str) -> str:
+    """Return the requirement for `version` of a project, and what is compatible."""
+    public = version.partition("+")[0]
+    major, minor = (int(part) for part in re.findall(r"\d+", public)[:2])
+    limit = f"0.{minor + 1}" if major == 0 else f"{major + 1}"
+    return f"{name}>={public},<{limit}"
+
+
+# ## The first export
+# %% export_files
+def export_files(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return the files together with those that their notebooks export."""
+    with tempfile.TemporaryDirectory(prefix="litml-new-") as temporary:
+        root = Path(temporary).resolve()
+        write_tree(root, files)
+        project = find_project(root)
+        for problem in export_project(project).problems:
+            raise problem
+        made = [*project.package_dir.rglob("*"), root / project.config.readme]
+        exported = {
+            path.relative_to(root).as_posix(): path.read_bytes()
+            for path in sorted(made)
+            if path.is_file()
+        }
+    return {**files, **exported}
+
+
+# %% write_tree
+def write_tree(root: Path, files: Mapping[str, bytes]) -> None:
+    """Write files below a folder, with the folders they need."""
+    for name, content in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+# ## Nothing half-made
+# %% write_folder
+def write_folder(target: Path, files: Mapping[str, bytes]) -> None:
+    """Create the folder `target` with these files in it, or nothing at all.
+
+    Raises `NewError` if something is there already, or if it cannot be written.
+    """
+    try:
+        with tempfile.TemporaryDirectory(
+            prefix=f".{target.name}-", dir=target.parent
+        ) as temporary:
+            # Not the temporary folder itself, which only its owner may read
+            complete = Path(temporary) / target.name
+            complete.mkdir()
+            write_tree(complete, files)
+            check_target(target)
+            if target.exists():
+                target.rmdir()
+            complete.rename(target)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise NewError(f"cannot make `{target.name}`: {reason}") from error
+
+
+# %% check_target
+def check_target(target: Path) -> None:
+    """Raise `NewError` unless `target` is free, or an empty folder."""
+    if not os.path.lexists(target):
+        return
+    empty = target.is_dir() and not target.is_symlink() and not any(target.iterdir())
+    if not empty:
+        hint = "choose another name, or move it away"
+        raise NewError(f"`{target.name}` exists and is not an empty folder", hint=hint)
+
+
+# %% new_project
+def new_project(
+    target: Path, answers: Answers, template: str = "package"
+) -> tuple[str, ...]:
+    """Make a project in the folder `target`, and return the paths of its files.
+
+    Raises `NewError` for a bad answer, an unknown template, or a folder in the way;
+    the target is then as it was before.
+    """
+    check_answers(answers)
+    check_target(target)
+    files = export_files(render_template(read_template(template), answers))
+    write_folder(target, files)
+    return tuple(sorted(files))
