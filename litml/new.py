@@ -332,23 +332,18 @@ def write_tree(root: Path, files: Mapping[str, bytes]) -> None:
 def write_folder(target: Path, files: Mapping[str, bytes]) -> None:
     """Create the folder `target` with these files in it, or nothing at all.
 
-    Raises `NewError` if something is there already, or if it cannot be written.
+    Raises `NewError` if something is there already, `OSError` if it cannot be written.
     """
-    try:
-        with tempfile.TemporaryDirectory(
-            prefix=f".{target.name}-", dir=target.parent
-        ) as temporary:
-            # Not the temporary folder itself, which only its owner may read
-            complete = Path(temporary) / target.name
-            complete.mkdir()
-            write_tree(complete, files)
-            check_target(target)
-            if target.exists():
-                target.rmdir()
-            complete.rename(target)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise NewError(f"cannot make `{target.name}`: {reason}") from error
+    prefix = f".{target.name}-"
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=target.parent) as temporary:
+        # Not the temporary folder itself, which only its owner may read
+        complete = Path(temporary) / target.name
+        complete.mkdir()
+        write_tree(complete, files)
+        check_target(target)
+        if target.exists():
+            target.rmdir()
+        complete.rename(target)
 
 
 # %% check_target
@@ -373,6 +368,11 @@ def new_project(
     """
     check_answers(answers)
     check_target(target)
-    files = export_files(render_template(read_template(template), answers))
-    write_folder(target, files)
+    files = render_template(read_template(template), answers)
+    try:
+        files = export_files(files)
+        write_folder(target, files)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise NewError(f"cannot make `{target.name}`: {reason}") from error
     return tuple(sorted(files))

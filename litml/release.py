@@ -35,7 +35,7 @@ __all__ = [
     "describe",
     "run_quietly",
     "missing_requirements",
-    "RAISED",
+    "TELLING",
     "build_failure",
     "place",
     "Exported",
@@ -161,18 +161,21 @@ def missing_requirements(source: Path) -> list[str]:
 
 
 # %% build_failure
-RAISED = re.compile(r"(?:\w+\.)*\w*(?:Error|Exception)\b")
+TELLING = (
+    re.compile(r"^< ERROR: (.+)", re.MULTILINE),  # pip
+    re.compile(r"^(?!\S*CalledProcess)([\w.]*(?:Error|Exception): .+)", re.MULTILINE),
+    re.compile(r"^ERROR (.+)", re.MULTILINE | re.DOTALL),  # build
+)
 
 
 def build_failure(output: str) -> BuildError:
     """Make an error of what `build` printed before it stopped."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", output)
-    lines = [line.strip() for line in plain.splitlines() if line.strip()]
-    telling = [line for line in lines if RAISED.match(line)]
-    reason = telling[-1] if telling else "\n  ".join(lines[-5:])
+    matches = (pattern.findall(plain) for pattern in TELLING)
+    found = next(filter(None, matches), [plain[-500:]])
     hint = "look at [project], [build-system] and the back end's table"
     at = Location("pyproject.toml")
-    return BuildError(f"cannot be built: {reason}", at=at, hint=hint)
+    return BuildError(f"cannot be built: {found[-1].strip()}", at=at, hint=hint)
 
 
 # %% place
