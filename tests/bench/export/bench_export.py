@@ -58,7 +58,9 @@ def measure(command: Command, folder: Path) -> Cost:
     """Run a command, which must succeed, and return what it cost."""
     words = [str(word) for word in command]
     starter = [sys.executable, "-S", "-c", STARTER, *words]
-    done = subprocess.run(starter, cwd=folder, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        starter, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     output, _, numbers = done.stdout.rstrip().rpartition("\n")
     code, cpu, peak = numbers.split()
     if code != "0":
