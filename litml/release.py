@@ -374,7 +374,7 @@ def try_import(python: Path, name: str, timeout: float = 300) -> Failure | None:
     try:
         reason, frames, absent = json.loads(last)
     except (ValueError, TypeError):
-        return Failure(f"Python stopped with exit status {done.returncode} {last}")
+        return Failure(f"exit status {done.returncode}. {last}".strip())
     return Failure(reason, frames, absent)
 
 

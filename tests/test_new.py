@@ -1,0 +1,318 @@
+"""Projects made from templates: complete, or not there at all."""
+
+import ast
+import dataclasses
+import json
+import keyword
+import os
+import signal
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from litml.new import (
+    Answers,
+    NewError,
+    export_files,
+    find_answers,
+    find_fault,
+    list_templates,
+    new_project,
+    package_name,
+    read_template,
+    render_template,
+    suggest_name,
+)
+from litml.notebook import Cell, read_notebook
+from litml.package import ExportReport, export_project
+from litml.project import find_project, list_notebooks
+from litml.release import build_project
+from litml.run import make_policy, run_notebook, save_outputs
+
+ADA = Answers("my-lib", "A small library.", "Ada", "ada@example.org", 1843)
+TOOLS = Path(sys.executable).parent
+
+ODD_ANSWERS = [
+    dataclasses.replace(ADA, name="x", email=""),
+    dataclasses.replace(
+        ADA,
+        name="a-very-long-name-for-a-library-that-nobody-would-want-to-type-twice",
+        description='Nets that say "hello" \\o/ and """quote""" – ’tis {{so}} long that'
+        " it cannot stay on one line of any file, and has a # and a [link](x) in it",
+        author='O\'Brien "Bob" Ünal, @@name@@ \\',
+    ),
+]
+
+
+def run(root: Path, *command: str) -> str:
+    """Run a command in the project; return what it printed, or fail with that."""
+    env = {**os.environ, "PATH": f"{TOOLS}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("new") / "my-lib"
+    new_project(target, ADA)
+    return target
+
+
+def test_a_new_project_passes_its_own_checks(project: Path) -> None:
+    run(project, "litml", "export", "--check")
+    run(project, "ruff", "check")
+    run(project, "ruff", "format", "--check")
+    run(project, "mypy")
+    passed = run(project, sys.executable, "-m", "pytest", "-q")
+    assert "failed" not in passed and "passed" in passed
+    names = [one.path.name for one in build_project(find_project(project))]
+    assert names == ["my_lib-0.0.1-py3-none-any.whl", "my_lib-0.0.1.tar.gz"]
+
+
+@pytest.mark.parametrize("answers", ODD_ANSWERS, ids=["short", "long"])
+def test_checks_pass_whatever_the_answers(tmp_path: Path, answers: Answers) -> None:
+    target = tmp_path / answers.name
+    new_project(target, answers)
+    about = tomllib.loads((target / "pyproject.toml").read_text())["project"]
+    assert about["description"] == answers.description
+    assert about["authors"][0]["name"] == answers.author
+    assert ("email" in about["authors"][0]) == bool(answers.email)
+    assert answers.author in (target / "LICENSE").read_text()
+    init = ast.parse((target / answers.package / "__init__.py").read_text())
+    said = " ".join((ast.get_docstring(init) or "").split())
+    assert said == " ".join(answers.description.split())
+    run(target, "ruff", "check")
+    run(target, "ruff", "format", "--check")
+
+
+def test_the_outputs_shown_are_those_of_the_code(project: Path) -> None:
+    opened = find_project(project)
+    for path in list_notebooks(opened):
+        notebook = read_notebook(path, opened.name_of(path))
+        again = save_outputs(notebook, run_notebook(notebook, make_policy(opened)))
+        for shown, made in zip(notebook.cells, again.cells, strict=True):
+            texts = [plain_text(shown), plain_text(made)]
+            assert texts[0] == texts[1], f"{path.name}, cell {shown.id}"
+
+
+def plain_text(cell: Cell) -> str:
+    """Return what a cell put out, as plain text."""
+    parts = []
+    for output in cell.outputs:
+        text = output.get("text") or output["data"]["text/plain"]
+        parts.append(text if isinstance(text, str) else "".join(text))
+    return "".join(parts)
+
+
+def test_files_that_are_there(project: Path) -> None:
+    names = {path.relative_to(project).as_posix() for path in project.rglob("*")}
+    wanted = {"README.md", "LICENSE", "CHANGELOG.md", ".gitignore", "my_lib/py.typed"}
+    assert wanted | {".github/workflows/ci.yml", "my_lib/core.py"} <= names
+    assert "1843 Ada" in (project / "LICENSE").read_text()
+    assert export_project(find_project(project), check=True) == ExportReport()
+    if os.name != "nt":
+        umask = os.umask(0)
+        os.umask(umask)
+        assert project.stat().st_mode & 0o777 == 0o777 & ~umask
+
+
+@pytest.mark.parametrize("there", ["file", "folder", "link", "dangling"])
+def test_what_is_there_is_left_alone(tmp_path: Path, there: str) -> None:
+    target, other = tmp_path / "my-lib", tmp_path / "other"
+    if there == "file":
+        target.write_text("mine")
+    elif there == "folder":
+        target.mkdir()
+        (target / "notes.txt").write_text("mine")
+    else:
+        target.symlink_to(other)
+        if there == "link":
+            other.mkdir()
+    before = sorted(path.name for path in tmp_path.rglob("*"))
+    with pytest.raises(NewError, match="exists and is not an empty folder"):
+        new_project(target, ADA)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == before
+
+
+def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
+    (tmp_path / "my-lib").mkdir()
+    new_project(tmp_path / "my-lib", ADA)
+    assert (tmp_path / "my-lib" / "README.md").exists()
+
+
+def test_a_folder_that_fills_up_meanwhile_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "my-lib"
+    files = {"a.txt": b"a"}
+
+    def fill(_: object) -> dict[str, bytes]:
+        target.mkdir()
+        (target / "theirs.txt").write_text("theirs")
+        return files
+
+    monkeypatch.setattr("litml.new.export_files", fill)
+    with pytest.raises(NewError):
+        new_project(target, ADA)
+    assert [path.name for path in tmp_path.rglob("*")] == ["my-lib", "theirs.txt"]
+
+
+BREAK = """
+import os, resource, signal, sys
+from pathlib import Path
+from litml import new
+
+def kill_at(owner, name, number, kind):
+    whole, calls = getattr(owner, name), []
+    def broken(*arguments, **more):
+        calls.append(1)
+        if len(calls) == number:
+            os.kill(os.getpid(), kind)
+        return whole(*arguments, **more)
+    setattr(owner, name, broken)
+
+answers = new.Answers("my-lib", "A small library.", "Ada", "", 1843)
+exec(sys.argv[1])
+new.new_project(Path("my-lib"), answers)
+"""
+
+
+def break_new(folder: Path, how: str) -> subprocess.CompletedProcess[str]:
+    """Run `new_project` in a process that meets with an accident."""
+    command = [sys.executable, "-c", BREAK, how]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    "moment",
+    ["Path, 'write_bytes', 3", "Path, 'write_bytes', 18", "Path, 'rename', 1"],
+    ids=["export", "writing", "rename"],
+)
+def test_killed_it_leaves_no_project(tmp_path: Path, moment: str) -> None:
+    done = break_new(tmp_path, f"kill_at({moment}, signal.SIGKILL)")
+    assert done.returncode == -signal.SIGKILL
+    assert not (tmp_path / "my-lib").exists()
+    new_project(tmp_path / "my-lib", ADA)
+    project = find_project(tmp_path / "my-lib")
+    assert export_project(project, check=True) == ExportReport()
+
+
+def test_interrupted_it_leaves_nothing(tmp_path: Path) -> None:
+    done = break_new(tmp_path, "kill_at(Path, 'write_bytes', 18, signal.SIGINT)")
+    assert "KeyboardInterrupt" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["export_files", "write_folder"])
+def test_a_full_disk_leaves_nothing(tmp_path: Path, place: str) -> None:
+    limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (900, 900))"
+    how = f"""
+whole = new.{place}
+def full(*arguments):
+    {limit}
+    return whole(*arguments)
+new.{place} = full
+"""
+    done = break_new(tmp_path, how)
+    assert "NewError: cannot make `my-lib`: File too large" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "better"),
+    [
+        ("my lib", "my-lib"),
+        ("it's", "its"),
+        ('say "x"', "say-x"),
+        ("../../evil", "evil"),
+        ("/etc/passwd", "passwd"),
+        ("a\\b", "b"),
+        ("..", "library"),
+        ("", "library"),
+        ("class", "my-class"),
+        ("3d-nets", "my-3d-nets"),
+        ("json", "my-json"),
+        ("Random", "my-random"),
+        ("litml", "my-litml"),
+        ("my\nlib", "my-lib"),
+        ("-rf", "rf"),
+        ("naïve", "naive"),
+    ],
+)
+def test_a_bad_name_is_refused_with_a_better_one(
+    tmp_path: Path, name: str, better: str
+) -> None:
+    with pytest.raises(NewError) as caught:
+        new_project(tmp_path / "target", dataclasses.replace(ADA, name=name))
+    assert caught.value.hint == f"what about `{better}`?"
+    assert list(tmp_path.iterdir()) == []
+
+
+@given(st.text())
+def test_every_suggested_name_will_do(text: str) -> None:
+    assert find_fault(suggest_name(text)) is None
+
+
+@given(st.from_regex(r"[A-Za-z0-9._-]{1,12}", fullmatch=True))
+def test_a_name_without_fault_can_be_imported(name: str) -> None:
+    package = package_name(name)
+    if find_fault(name) is None:
+        assert package.isidentifier() and not keyword.iskeyword(package)
+        assert package not in sys.stdlib_module_names
+        assert suggest_name(name).replace("-", "") == name.lower().translate(
+            {ord(mark): None for mark in "-_."}
+        )
+
+
+PRINTABLE = st.text(min_size=1, max_size=80).filter(str.isprintable)
+
+
+@settings(max_examples=15, deadline=None)
+@given(PRINTABLE.filter(lambda text: text.strip()), PRINTABLE)
+def test_any_answer_gives_files_that_can_be_read(description: str, author: str) -> None:
+    answers = dataclasses.replace(ADA, description=description, author=author)
+    files = export_files(render_template(read_template("package"), answers))
+    about = tomllib.loads(files["pyproject.toml"].decode())["project"]
+    assert about["description"] == description
+    assert about["authors"][0]["name"] == author
+    assert json.loads(files["nbs/index.ipynb"])["nbformat"] == 4
+    ast.parse(files["my_lib/__init__.py"])
+
+
+def test_answers_that_make_no_sense() -> None:
+    for more in ({"description": "a\nb"}, {"author": "\x1b[31m"}, {"email": "a b@c"}):
+        with pytest.raises(NewError):
+            find_answers("my-lib", **more)
+
+
+def test_answers_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    answers = find_answers("my-lib")
+    assert (answers.author, answers.email) == ("The my-lib authors", "")
+    assert answers.year >= 2026
+
+
+def test_answers_from_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tmp_path / "config"
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
+    monkeypatch.chdir(tmp_path)
+    config.write_text("[user]\nname = Ada L\nemail = ada@example.org\n")
+    answers = find_answers("my-lib")
+    assert (answers.author, answers.email) == ("Ada L", "ada@example.org")
+    config.write_text("[user]\nname = Ada L\nemail = nobody at all\n")
+    assert find_answers("my-lib").email == ""
+
+
+def test_the_templates_travel_in_the_wheel() -> None:
+    """The wheel's table puts `templates/` where `templates_dir` looks first."""
+    path = Path(__file__).parents[1] / "pyproject.toml"
+    hatch = tomllib.loads(path.read_text())["tool"]["hatch"]["build"]["targets"]
+    assert hatch["wheel"]["force-include"] == {"templates": "litml/templates"}
+    assert "/templates" in hatch["sdist"]["include"]
+    assert "package" in list_templates()
