@@ -10,26 +10,12 @@ from litml.notebook import Cell, LitmlError, Location, Notebook, suggest
 
 __all__ = [
     "Directive",
-    "SLASHES",
-    "COMMENTS",
-    "parse_line",
     "Head",
     "split_head",
-    "RULES",
-    "QUARTO",
-    "QUARTO_FAMILIES",
     "DirectiveError",
-    "check_directive",
-    "NEEDS",
-    "check_value",
     "split_words",
     "read_directives",
-    "cell_directives",
-    "from_metadata",
     "bound_names",
-    "is_patch",
-    "assigned",
-    "listed",
 ]
 
 
@@ -93,7 +79,7 @@ def split_head(source: str, language: str = "python") -> Head:
             directives.append(directive)
         elif text.startswith("%%"):
             magics.append(text)
-        elif text.strip():
+        elif text.strip() and not re.match(rf"\s*{re.escape(prefix)}\s*\|", text):
             break
     body = "\n".join(lines[top:]).rstrip()
     return Head(tuple(directives), tuple(magics), body, top + 1)

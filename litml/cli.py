@@ -21,27 +21,7 @@ if TYPE_CHECKING:
 
     from litml.package import ExportReport
 
-__all__ = [
-    "FINE",
-    "PROBLEMS",
-    "FAULT",
-    "print_error",
-    "exit_code",
-    "Progress",
-    "is_terminal",
-    "Command",
-    "add_export",
-    "add_json",
-    "run_export",
-    "show_report",
-    "run_watch",
-    "add_completion",
-    "run_completion",
-    "add_nothing",
-    "COMMANDS",
-    "make_parser",
-    "main",
-]
+__all__ = ["FINE", "PROBLEMS", "FAULT", "main"]
 
 
 # ## Saying what went wrong

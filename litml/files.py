@@ -11,19 +11,7 @@ from types import TracebackType
 
 from litml.notebook import LitmlError, Location
 
-__all__ = [
-    "WriteError",
-    "state_dir",
-    "make_state",
-    "failed",
-    "locked",
-    "Transaction",
-    "write_new",
-    "journal",
-    "write_journal",
-    "put_in_place",
-    "recover",
-]
+__all__ = ["WriteError", "state_dir", "locked", "Transaction"]
 
 
 # %% WriteError
@@ -94,7 +82,7 @@ class Transaction:
 
     def __init__(self, state: Path) -> None:
         self.state = state
-        self.pairs: list[tuple[Path, Path]] = []
+        self.temporaries: dict[Path, Path] = {}
 
     def __enter__(self) -> "Transaction":
         return self
@@ -105,19 +93,23 @@ class Transaction:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for temporary, _ in self.pairs:
+        for temporary in self.temporaries.values():
             with suppress(OSError):
                 temporary.unlink()
 
     def stage(self, path: Path, data: bytes) -> bool:
-        """Write `data` beside `path`; return False if `path` holds it already."""
+        """Write `data` beside `path`; return False if `path` holds it already.
+
+        Of several texts for one path the last one counts.
+        """
         path = path.resolve()
         temporary = path.with_name(f".{path.name}.litml-new")
         try:
             if path.exists() and path.read_bytes() == data:
                 temporary.unlink(missing_ok=True)
+                self.temporaries.pop(path, None)
                 return False
-            self.pairs.append((temporary, path))
+            self.temporaries[path] = temporary
             path.parent.mkdir(parents=True, exist_ok=True)
             write_new(temporary, data, like=path)
         except OSError as error:
@@ -126,13 +118,13 @@ class Transaction:
 
     def commit(self) -> list[Path]:
         """Put all staged files in place; return their paths."""
-        paths = [path for _, path in self.pairs]
-        if len(self.pairs) > 1:
-            write_journal(self.state, self.pairs)
-        put_in_place(self.pairs)
+        pairs = [(temporary, path) for path, temporary in self.temporaries.items()]
+        if len(pairs) > 1:
+            write_journal(self.state, pairs)
+        self.temporaries = {}
+        put_in_place(pairs)
         journal(self.state).unlink(missing_ok=True)
-        self.pairs = []
-        return paths
+        return [path for _, path in pairs]
 
 
 # %% write_new

@@ -24,43 +24,7 @@ if TYPE_CHECKING:
 
     from litml.export import Share
 
-__all__ = [
-    "PackageError",
-    "Entry",
-    "Record",
-    "load_record",
-    "save_record",
-    "record_key",
-    "look",
-    "checksum",
-    "CLOSE",
-    "is_same",
-    "ExportReport",
-    "Run",
-    "README",
-    "read",
-    "targets_of",
-    "is_index",
-    "render_target",
-    "survey",
-    "note",
-    "read_changed",
-    "is_exporting",
-    "make_targets",
-    "finish",
-    "stage_packages",
-    "may_replace",
-    "is_committed_export",
-    "read_committed",
-    "find_stale",
-    "generated",
-    "export_project",
-    "is_settled",
-    "refresh",
-    "make_report",
-    "next_record",
-    "watch_project",
-]
+__all__ = ["PackageError", "ExportReport", "export_project", "watch_project"]
 
 
 # %% PackageError
@@ -204,8 +168,9 @@ class Run:
     """One export in progress.
 
     `base` is the folder of the modules. `entries` and `files` are the notebooks and the
-    written files of the next record, `makers` the notebooks of each target, and
-    `pending` the targets whose text is new. `stage` does nothing in a check.
+    written files of the next record; `makers` are the notebooks of each target, and
+    `known` those by the last record. `pending` are the targets whose text is new, and
+    `refused` those that somebody edited. `stage` does nothing in a check.
     """
 
     project: Project
@@ -217,8 +182,10 @@ class Run:
     rule: str = ""
     entries: dict[str, Entry] = field(default_factory=dict)
     makers: dict[str, list[str]] = field(default_factory=dict)
+    known: dict[str, set[str]] = field(default_factory=dict)
     files: dict[str, Entry] = field(default_factory=dict)
-    pending: list[str] = field(default_factory=list)
+    pending: set[str] = field(default_factory=set)
+    refused: dict[str, LitmlError] = field(default_factory=dict)
     problems: list[LitmlError] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -289,6 +256,9 @@ def render_target(run: Run, target: str, parts: list[tuple[Notebook, Share]]) ->
 def survey(run: Run, progress: Callable[[int, int], None] | None) -> set[str]:
     """Read the notebooks that changed; return the targets that this may affect."""
     affected: set[str] = set()
+    for name in run.record.notebooks.keys() & run.paths.keys():
+        for target in run.record.notebooks[name].targets:
+            run.known.setdefault(target, set()).add(name)
     for count, (name, path) in enumerate(run.paths.items(), start=1):
         known = run.record.notebooks.get(name)
         if known and is_same(path, known, run.record):
@@ -332,7 +302,8 @@ def read_changed(run: Run, name: str, path: Path) -> set[str]:
     if run.project.nbdev and not share.module and is_exporting(notebook):
         run.notes.append(f"{name} has no `default_exp`, so nothing is exported from it")
     for target in targets:
-        if target and run.makers[target] == [name]:
+        makers = {*run.makers.get(target, []), *run.known.get(target, ())}
+        if makers == {name}:
             finish(run, target, render_target(run, target, [(notebook, share)]))
     return set(targets)
 
@@ -371,16 +342,19 @@ def finish(run: Run, target: str, text: str) -> None:
     there = path.read_bytes() if path.is_file() else None
     wanted = checksum(data)
     run.files[target] = Entry(*(look(path) or (0, 0)), wanted)
-    run.pending = [one for one in run.pending if one != target]
+    run.refused.pop(target, None)
     if there is not None and checksum(there) == wanted:
+        if target in run.pending:  # a part of the text, when that was all we knew
+            run.pending.remove(target)
+            run.stage(path, there)
         return
     if there is not None and not may_replace(run, target, there):
         name = run.project.name_of(path)
         hint = "`litml sync` brings the edit home; `--force` throws it away"
         message = "edited since the last export, so it was not overwritten"
-        run.problems.append(PackageError(message, at=Location(name), hint=hint))
+        run.refused[target] = PackageError(message, at=Location(name), hint=hint)
         return
-    run.pending.append(target)
+    run.pending.add(target)
     run.stage(path, data)
     if target != README:
         stage_packages(run, path.parent)
@@ -542,6 +516,7 @@ def make_report(run: Run, progress: Callable[[int, int], None] | None) -> Export
     shared = {target for target, names in run.makers.items() if len(names) > 1}
     if not run.problems:
         make_targets(run, affected | shared - run.record.files.keys())
+    run.problems += run.refused.values()
     written = sorted(run.project.name_of(run.path_of(one)) for one in run.pending)
     stale = [] if run.problems else find_stale(run)
     return ExportReport(

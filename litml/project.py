@@ -18,24 +18,13 @@ from litml.notebook import LitmlError, Location, suggest
 __all__ = [
     "ConfigError",
     "Config",
-    "KINDS",
-    "parse_config",
     "Nbdev",
     "Project",
     "find_project",
-    "open_project",
-    "read_toml",
-    "find_package",
     "list_notebooks",
-    "scan",
-    "is_excluded",
     "NUMBER",
     "default_module",
     "module_path",
-    "from_pyproject",
-    "SCRUB_MAGICS",
-    "from_settings",
-    "TRUE_WORDS",
 ]
 
 
@@ -100,6 +89,7 @@ class Nbdev:
     docs: str = ""
     recursive: bool = True
     scrub_magics: bool = False
+    black: bool = False
 
 
 # %% Project
@@ -246,7 +236,7 @@ def module_path(project: Project, module: str, at: Location) -> str:
 
     Raises `ConfigError` for a name that is not a module inside the package.
     """
-    parts = module.split(".")
+    parts = (module.replace("/", ".") if project.nbdev else module).split(".")
     dashes = "-" if project.nbdev else ""
     for part in parts:
         plain = part.replace("-", "_") if dashes else part
@@ -303,8 +293,9 @@ def from_settings(root: Path, ini: Path) -> Project | None:
         return None
     package = table.get("lib_path") or table.get("repo", root.name).replace("-", "_")
     recursive = table.get("recursive", "true").lower() in TRUE_WORDS
+    black = table.get("black_formatting", "false").lower() in TRUE_WORDS
     config = Config(table.get("nbs_path") or "nbs", package)
-    return Project(root, config, Nbdev(major=2, recursive=recursive))
+    return Project(root, config, Nbdev(major=2, recursive=recursive, black=black))
 
 
 TRUE_WORDS = ("y", "yes", "t", "true", "on", "1")

@@ -6,15 +6,7 @@ import re
 from litml.cells import Directive, read_directives, split_head
 from litml.notebook import Cell, Notebook
 
-__all__ = [
-    "render_readme",
-    "HIDDEN",
-    "is_shown",
-    "render_code",
-    "ANSI",
-    "render_output",
-    "join",
-]
+__all__ = ["render_readme"]
 
 
 # %% render_readme
