@@ -251,8 +251,8 @@ def apply_edits(
 ) -> None:
     """Change the notebook's cells; every byte of the other cells stays as it is.
 
-    `source_of` gives the source for a piece, from the cell it had or None. `place_after`
-    gives the position for what follows the cell at a position.
+    `source_of` gives the source for a piece, from the cell it had or None;
+    `place_after` the position for what follows the cell at a position.
     """
     for edit in sorted(edits, key=lambda edit: ACTIONS.index(edit.action)):
         index = {cell.id: i for i, cell in enumerate(notebook.cells)}

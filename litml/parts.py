@@ -1,0 +1,224 @@
+# Exported from nbs/05a_parts.ipynb. Edit either side, then run `litml sync`.
+"""Take the text of a module apart again, and find the cell that a line came from."""
+
+import ast
+import io
+import re
+import tokenize
+import warnings
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from litml.cells import split_head
+from litml.notebook import Cell, LitmlError, Location, Notebook, read_notebook
+
+__all__ = [
+    "ModuleError",
+    "Part",
+    "ModuleText",
+    "find_markers",
+    "parse_module",
+    "split_module",
+    "locate",
+]
+
+
+# %% ModuleError
+class ModuleError(LitmlError):
+    """The text of a module that cannot be taken apart."""
+
+
+# ## Parts
+# %% Part
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The code under one marker; `line` is its first line in the module, from 1.
+
+    `headings` are the lines that stand directly above the marker, from the prose.
+    """
+
+    id: str
+    text: str
+    line: int
+    headings: tuple[str, ...] = ()
+
+
+# %% ModuleText
+@dataclass(frozen=True, slots=True)
+class ModuleText:
+    """A module's text, taken apart.
+
+    `imports` is what stands above `__all__`, `prelude` what stands between it and the
+    first marker; `public` is the value of `__all__`, or None if there is none.
+    """
+
+    notebooks: tuple[str, ...]
+    docstring: str
+    imports: Part
+    public: tuple[str, ...] | None
+    prelude: Part
+    parts: tuple[Part, ...]
+
+
+# %% find_markers
+def find_markers(text: str, known: Collection[str] | None = None) -> dict[int, str]:
+    """Return the lines, from 1, of the markers in a module's text, with their ids."""
+    if "# %% " not in text:
+        return {}
+    found = {}
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT and token.start[1] == 0:
+            match = re.fullmatch(r"# %% ([\w-]+)", token.string)
+            if match and (known is None or match[1] in known):
+                found[token.start[0]] = match[1]
+    return found
+
+
+# %% parse_module
+def parse_module(text: str, name: str) -> ast.Module:
+    """Parse a module's text; raises `ModuleError` that names its line."""
+    if conflict := re.search(r"(?m)^(?:<{7} |={7}$|>{7} )", text):
+        line = text.count("\n", 0, conflict.start()) + 1
+        hint = "resolve the merge in the module first, or take either side of it"
+        message = "conflict markers of a git merge"
+        raise ModuleError(message, at=Location(name, line=line), hint=hint)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.parse(text)
+    except (SyntaxError, ValueError) as error:
+        at = Location(name, line=getattr(error, "lineno", None))
+        reason = getattr(error, "msg", str(error))
+        raise ModuleError(f"does not parse: {reason}", at=at) from error
+
+
+# %% split_module
+def split_module(
+    text: str, name: str, known: Collection[str] | None = None
+) -> ModuleText:
+    """Take a module's text apart; raises `ModuleError` if it is not a module's.
+
+    Only ids in `known` are taken for markers, or all where it is None.
+    """
+    tree = parse_module(text, name)
+    lines = text.split("\n")
+    header = re.match(r"# Exported from (.+?)\. Edit either side", lines[0])
+    if not header:
+        raise ModuleError("not exported by litml", at=Location(name, line=1))
+    markers = find_markers(text, known)
+    docstring = ast.get_docstring(tree, clean=False) or ""
+    top = (tree.body[0].end_lineno or 1) + 1 if docstring else 2
+    public, above = None, None
+    for node in tree.body:
+        if public is None and is_all(node) and isinstance(node, ast.Assign):
+            public = read_all(node, name)
+            above = node.lineno
+            blank_out(lines, node)
+    starts = sorted(markers)
+    end = starts[0] if starts else len(lines) + 1
+    middle = min(above or end, end)
+    return ModuleText(
+        notebooks=tuple(header[1].split(", ")),
+        docstring=docstring,
+        imports=make_part("", lines, top, middle),
+        public=public,
+        prelude=make_part("", lines, middle, end),
+        parts=tuple(
+            make_part(markers[start], lines, start + 1, stop)
+            for start, stop in zip(starts, [*starts[1:], len(lines) + 1], strict=True)
+        ),
+    )
+
+
+# %% is_all
+def is_all(node: ast.stmt) -> bool:
+    """Is it the assignment of `__all__`?"""
+    if not isinstance(node, ast.Assign) or len(node.targets) != 1:
+        return False
+    return isinstance(node.targets[0], ast.Name) and node.targets[0].id == "__all__"
+
+
+def read_all(node: ast.Assign, name: str) -> tuple[str, ...]:
+    """Return the value of `__all__`."""
+    try:
+        return tuple(str(item) for item in ast.literal_eval(node.value))
+    except (ValueError, TypeError) as error:
+        at = Location(name, line=node.lineno)
+        raise ModuleError("`__all__` is not a list of strings", at=at) from error
+
+
+def blank_out(lines: list[str], node: ast.stmt) -> None:
+    """Empty the lines of a statement."""
+    for i in range(node.lineno - 1, node.end_lineno or node.lineno):
+        lines[i] = ""
+
+
+# %% make_part
+def make_part(name: str, lines: list[str], start: int, stop: int) -> Part:
+    """Return the part on the lines from `start` up to `stop`, from 1."""
+    first, last = start, stop
+    while last > first and re.match(r"# #{2,6} ", lines[last - 2]):
+        last -= 1
+    headings = tuple(lines[last - 1 : stop - 1]) if stop <= len(lines) else ()
+    last = stop if not headings else last
+    while last > first and not lines[last - 2].strip():
+        last -= 1
+    while first < last and not lines[first - 1].strip():
+        first += 1
+    return Part(name, "\n".join(lines[first - 1 : last - 1]), first, headings)
+
+
+# ## From a line to its cell
+# %% locate
+def locate(root: Path, module: Path, line: int) -> Location | None:
+    """Return the place in a notebook of a line of an exported module, if it has one.
+
+    `root` is the project's; the line counts from 1. Files that litml did not export,
+    and lines that belong to no cell, have no place.
+    """
+    try:
+        text = module.read_text("utf-8")
+        header = re.match(r"# Exported from (.+?)\. Edit either side", text)
+        notebooks = [read_notebook(root / one, one) for one in header[1].split(", ")]  # type: ignore[index]
+    except (OSError, UnicodeDecodeError, LitmlError, TypeError):
+        return None
+    lines = text.split("\n")
+    if not 1 <= line <= len(lines):
+        return None
+    for above in range(line - 1, 0, -1):
+        if match := re.fullmatch(r"# %% ([\w-]+)", lines[above - 1]):
+            return place_in_cell(notebooks, match[1], lines, above, line)
+    return place_of_import(notebooks, lines[line - 1])
+
+
+# %% place_in_cell
+def place_in_cell(
+    notebooks: list[Notebook], name: str, lines: list[str], marker: int, line: int
+) -> Location | None:
+    """Return the place of a line below the marker of the cell called `name`."""
+    first = marker + 1
+    while first < line and not lines[first - 1].strip():
+        first += 1
+    for notebook in notebooks:
+        for cell in notebook.cells:
+            if cell.id == name:
+                body = body_line(cell) + line - first
+                return Location(notebook.name, name, body)
+    return None
+
+
+def body_line(cell: Cell) -> int:
+    """Return the line of a cell at which its body begins, from 1."""
+    head = split_head(cell.source)
+    return head.body_line - len(head.magics)
+
+
+def place_of_import(notebooks: list[Notebook], text: str) -> Location | None:
+    """Return the place of a line of the header: in a cell of imports."""
+    for notebook in notebooks:
+        for cell in notebook.cells:
+            lines = cell.source.split("\n")
+            if cell.kind == "code" and text.strip() and text in lines:
+                return Location(notebook.name, cell.id, lines.index(text) + 1)
+    return None
