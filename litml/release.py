@@ -20,11 +20,11 @@ from email.message import Message
 from email.parser import BytesParser
 from pathlib import Path
 
-from litml.export import assemble, read_share, render_module
 from litml.files import Transaction, locked, state_dir
-from litml.notebook import LitmlError, Location, read_notebook
+from litml.notebook import LitmlError, Location
 from litml.package import export_project, generated
-from litml.project import Project, list_notebooks, read_toml
+from litml.parts import locate
+from litml.project import Project, read_toml
 
 __all__ = [
     "Artifact",
@@ -53,7 +53,6 @@ __all__ = [
     "check_imports",
     "import_hint",
     "find_cell",
-    "cell_at",
 ]
 
 
@@ -194,13 +193,12 @@ def place(built: Sequence[Artifact], dist: Path, state: Path) -> tuple[Artifact,
 class Exported:
     """A module that notebooks export.
 
-    `name` is what Python imports, `target` the file's path in the package, `inside`
-    its path in the wheel, and `notebooks` are named as in messages.
+    `name` is what Python imports, `inside` the file's path in the wheel, and
+    `notebooks` are named as in messages.
     """
 
     name: str
     file: Path
-    target: str
     inside: str
     notebooks: str
 
@@ -216,7 +214,7 @@ def list_exported(project: Project) -> list[Exported]:
         notebooks = first.removeprefix("# Exported from ").partition(". Edit")[0]
         inside = f"{folder}/{target}"
         name = re.sub(r"(/__init__)?\.py$", "", inside).replace("/", ".")
-        modules.append(Exported(name, file, target, inside, notebooks))
+        modules.append(Exported(name, file, inside, notebooks))
     return modules
 
 
@@ -242,7 +240,7 @@ def prove_wheel(
         python = make_environment(Path(temporary) / "venv")
         install(python, wheel)
         report(f"importing {len(modules)} modules from it")
-        check_imports(python, modules, project)
+        check_imports(python, modules, project.root)
 
 
 # %% check_contents
@@ -379,7 +377,7 @@ def try_import(python: Path, name: str, timeout: float = 300) -> Failure | None:
 
 
 # %% check_imports
-def check_imports(python: Path, modules: Sequence[Exported], project: Project) -> None:
+def check_imports(python: Path, modules: Sequence[Exported], root: Path) -> None:
     """Raise `BuildError` for the first module that `python` cannot import."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         failures = list(pool.map(lambda one: try_import(python, one.name), modules))
@@ -388,7 +386,7 @@ def check_imports(python: Path, modules: Sequence[Exported], project: Project) -
             message = (
                 f"`{module.name}` does not import from the wheel: {failure.reason}"
             )
-            at = find_cell(failure.frames, modules, project)
+            at = find_cell(failure.frames, modules, root)
             hint = import_hint(failure.absent, module)
             raise BuildError(message, at=at or Location(module.notebooks), hint=hint)
 
@@ -406,22 +404,11 @@ def import_hint(absent: str, module: Exported) -> str | None:
 
 # %% find_cell
 def find_cell(
-    frames: Sequence[tuple[str, int]], modules: Sequence[Exported], project: Project
+    frames: Sequence[tuple[str, int]], modules: Sequence[Exported], root: Path
 ) -> Location | None:
     """Return the cell and line of the innermost frame that lies in a module."""
     for file, line in reversed(frames):
         for module in modules:
             if Path(file).as_posix().endswith(f"/{module.inside}"):
-                return cell_at(project, module.target, line)
+                return locate(root, module.file, line)
     return None
-
-
-# %% cell_at
-def cell_at(project: Project, target: str, line: int) -> Location | None:
-    """Return the cell and line that a line of an exported module comes from."""
-    paths = list_notebooks(project)
-    notebooks = [read_notebook(path, project.name_of(path)) for path in paths]
-    shares = [read_share(notebook, project) for notebook in notebooks]
-    _, starts = render_module(assemble(target, shares))
-    above = [(start, chunk) for start, chunk in starts if start <= line]
-    return above[-1][1].at(line - above[-1][0] + 1) if above else None
