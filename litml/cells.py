@@ -88,7 +88,8 @@ def split_head(source: str, language: str = "python") -> Head:
 # ## Which names there are
 # %% RULES
 RULES: dict[str, str] = {
-    **dict.fromkeys(["exportd", "hide", "hide_line", "exec_doc", "params"], "none"),
+    **dict.fromkeys(["exportd", "hide", "hide_line", "exec_doc"], "none"),
+    **dict.fromkeys(["no_all", "params"], "none"),
     **dict.fromkeys(["export", "exporti", "exports", "skip", "eval"], "optional"),
     **dict.fromkeys(["default_exp", "filter_stream"], "required"),
     **dict.fromkeys(["raises", "timeout", "needs"], "required"),

@@ -35,7 +35,8 @@ class Chunk:
     """One cell's code in a module.
 
     `line` is where the code begins in the cell, from 1. `names` are those it adds to
-    `__all__`, and `headings` the prose headings that stand above it.
+    `__all__`, and `headings` the prose headings that stand above it. Does it hold only
+    imports? Does it begin with a string of its own, as a docstring does?
     """
 
     notebook: str
@@ -46,6 +47,7 @@ class Chunk:
     names: tuple[str, ...] = ()
     headings: tuple[str, ...] = ()
     is_imports: bool = False
+    is_docstring: bool = False
 
     def at(self, line: int = 1) -> Location:
         """Return the place in the notebook of a line of the code, from 1."""
@@ -79,8 +81,14 @@ def make_chunk(
     chunk = Chunk(notebook.name, cell.id, line, module, code)
     tree = parse_chunk(chunk)
     names = tuple(bound_names(tree)) if "exporti" not in said else ()
-    imports = all(is_import(node) for node in tree.body)
-    return replace(chunk, names=names, is_imports=imports) if tree.body else None
+    if not tree.body:
+        return None
+    return replace(
+        chunk,
+        names=names,
+        is_imports=all(is_import(node) for node in tree.body),
+        is_docstring=ast.get_docstring(tree) is not None,
+    )
 
 
 # %% is_import
@@ -140,13 +148,15 @@ def explain_syntax(error: Exception, chunk: Chunk, line: int) -> ExportError:
 class Share:
     """What one notebook contributes: its own module's file, docstring, and chunks.
 
-    `module` is empty for a notebook that exports nothing.
+    `module` is empty for a notebook that exports nothing. With `derive_all` the names
+    of its chunks become the module's `__all__`.
     """
 
     notebook: str
     module: str
     docstring: str
     chunks: tuple[Chunk, ...]
+    derive_all: bool = True
 
 
 # %% read_share
@@ -168,7 +178,9 @@ def read_share(notebook: Notebook, project: Project) -> Share:
                 chunks.append(replace(chunk, headings=tuple(headings)))
                 headings = []
     refuse_double_ids(notebook, chunks)
-    return Share(notebook.name, own, read_docstring(notebook, said), tuple(chunks))
+    docstring = read_docstring(notebook, said)
+    derive_all = not any("no_all" in directives for directives in said)
+    return Share(notebook.name, own, docstring, tuple(chunks), derive_all)
 
 
 # %% own_module
@@ -254,6 +266,7 @@ class Module:
     docstring: str
     chunks: tuple[Chunk, ...]
     lead: int
+    derive_all: bool = True
 
     @property
     def notebooks(self) -> list[str]:
@@ -272,8 +285,9 @@ def assemble(path: str, shares: list[Share]) -> Module:
         chunk for share in shares for chunk in share.chunks if chunk.module == path
     ]
     refuse_clashes(chunks)
-    docstring = wrap(owner.docstring) if owner else ""
-    return Module(path, docstring, tuple(chunks), count_lead(chunks))
+    docstring = wrap(owner.docstring) if owner and not chunks[0].is_docstring else ""
+    derive_all = owner.derive_all if owner else True
+    return Module(path, docstring, tuple(chunks), count_lead(chunks), derive_all)
 
 
 # %% refuse_other_owner
@@ -323,9 +337,10 @@ def refuse_clashes(chunks: list[Chunk]) -> None:
 def count_lead(chunks: list[Chunk]) -> int:
     """Return how many chunks stand above `__all__`: the imports at the top.
 
-    A first cell that has a `__future__` import and more does as well: Python wants it.
+    A first cell with a docstring, or with a `__future__` import and more, does as well:
+    Python wants it there.
     """
-    count = 0
+    count = 1 if chunks and chunks[0].is_docstring else 0
     while count < len(chunks) and chunks[count].is_imports:
         count += 1
     future = re.compile(r"^from __future__ import", re.MULTILINE)
@@ -350,10 +365,11 @@ def render_module(module: Module) -> tuple[str, list[tuple[int, Chunk]]]:
         lines += before.count("\n") + code.count("\n") + 1
 
     for chunk in module.chunks[: module.lead]:
-        marker = "" if chunk.is_imports else f"# %% {chunk.cell}\n"
-        add(f"\n{marker}", chunk, chunk.code)
-    public = [name for chunk in module.chunks for name in chunk.names]
-    add("\n", None, list_names(public))
+        bare = chunk.is_imports and not module.chunks[0].is_docstring
+        add("\n" if bare else f"\n# %% {chunk.cell}\n", chunk, chunk.code)
+    if module.derive_all:
+        public = [name for chunk in module.chunks for name in chunk.names]
+        add("\n", None, list_names(public))
     for chunk in module.chunks[module.lead :]:
         headings = "".join(f"# {heading}\n" for heading in chunk.headings)
         add(f"\n\n{headings}# %% {chunk.cell}\n", chunk, chunk.code)

@@ -82,7 +82,7 @@ class Transaction:
 
     def __init__(self, state: Path) -> None:
         self.state = state
-        self.temporaries: dict[Path, Path] = {}
+        self.temporaries: dict[Path, Path | None] = {}
 
     def __enter__(self) -> "Transaction":
         return self
@@ -93,7 +93,7 @@ class Transaction:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for temporary in self.temporaries.values():
+        for temporary in filter(None, self.temporaries.values()):
             with suppress(OSError):
                 temporary.unlink()
 
@@ -115,6 +115,10 @@ class Transaction:
         except OSError as error:
             raise failed(path, error) from error
         return True
+
+    def remove(self, path: Path) -> None:
+        """Let the commit delete `path` along with writing the others."""
+        self.temporaries[path.resolve()] = None
 
     def commit(self) -> list[Path]:
         """Put all staged files in place; return their paths."""
@@ -143,11 +147,11 @@ def journal(state: Path) -> Path:
 
 
 # %% write_journal
-def write_journal(state: Path, pairs: list[tuple[Path, Path]]) -> None:
+def write_journal(state: Path, pairs: list[tuple[Path | None, Path]]) -> None:
     """Note the pairs of temporary file and target, in one step."""
     target = journal(state)
     temporary = target.with_suffix(".new")
-    text = json.dumps([[str(new), str(path)] for new, path in pairs])
+    text = json.dumps([[str(new or ""), str(path)] for new, path in pairs])
     try:
         temporary.write_text(text, "utf-8")
         os.replace(temporary, target)
@@ -156,11 +160,17 @@ def write_journal(state: Path, pairs: list[tuple[Path, Path]]) -> None:
 
 
 # %% put_in_place
-def put_in_place(pairs: list[tuple[Path, Path]]) -> None:
-    """Rename each temporary file to its target; one that is gone was renamed before."""
+def put_in_place(pairs: list[tuple[Path | None, Path]]) -> None:
+    """Rename each temporary file to its target; one that is gone was renamed before.
+
+    A target that has no temporary file is deleted.
+    """
     for temporary, path in pairs:
         try:
-            os.replace(temporary, path)
+            if temporary:
+                os.replace(temporary, path)
+            else:
+                path.unlink()
         except FileNotFoundError:
             continue
         except OSError as error:
@@ -176,5 +186,5 @@ def recover(state: Path) -> None:
     pending = journal(state)
     if pending.exists():
         pairs = json.loads(pending.read_text("utf-8"))
-        put_in_place([(Path(new), Path(path)) for new, path in pairs])
+        put_in_place([(Path(new) if new else None, Path(path)) for new, path in pairs])
         pending.unlink()

@@ -108,6 +108,8 @@ def split_module(
         raise ModuleError("not exported by litml", at=Location(name, line=1))
     markers = find_markers(text, known)
     docstring = ast.get_docstring(tree, clean=False) or ""
+    if docstring and tree.body[0].lineno > min(markers, default=len(lines)):
+        docstring = ""  # a cell has it
     top = (tree.body[0].end_lineno or 1) + 1 if docstring else 2
     public, above = None, None
     for node in tree.body:
