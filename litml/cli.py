@@ -21,7 +21,16 @@ if TYPE_CHECKING:
 
     from litml.package import ExportReport
 
-__all__ = ["FINE", "PROBLEMS", "FAULT", "main"]
+__all__ = [
+    "FINE",
+    "PROBLEMS",
+    "FAULT",
+    "add_new",
+    "run_new",
+    "add_build",
+    "run_build",
+    "main",
+]
 
 
 # ## Saying what went wrong
@@ -178,6 +187,62 @@ def run_watch(arguments: Namespace) -> int:
     return FINE
 
 
+# ### new, build
+# %% add_new
+def add_new(parser: ArgumentParser) -> None:
+    """Add the arguments of `litml new`."""
+    parser.add_argument("name", metavar="NAME", help="such as my-lib; also the folder")
+    parser.add_argument(
+        "--template", default="package", metavar="TEMPLATE", help="default: package"
+    )
+    parser.add_argument("--description", default="", metavar="TEXT", help="a sentence")
+    parser.add_argument("--author", default="", help="default: as in git")
+    parser.add_argument("--email", default="", help="default: as in git")
+    parser.add_argument("--yes", action="store_true", help="ask nothing")
+
+
+# %% run_new
+def run_new(arguments: Namespace) -> int:
+    """Make a project from a template, in a folder of its name."""
+    from litml.new import find_answers, new_project
+
+    name, description = arguments.name, arguments.description
+    answers = find_answers(name, description, arguments.author, arguments.email)
+    files = new_project(Path(name), answers, arguments.template)
+    print(f"made {name}: {len(files)} files, by {answers.author}")
+    print(f"next: cd {name}; pip install -e '.[dev]'; pytest")
+    return FINE
+
+
+# %% add_build
+def add_build(parser: ArgumentParser) -> None:
+    """Add the arguments of `litml build`."""
+    from argparse import BooleanOptionalAction
+
+    parser.add_argument(
+        "--isolation",
+        action=BooleanOptionalAction,
+        help="give the build back end an environment of its own; default: if needed",
+    )
+
+
+# %% run_build
+def run_build(arguments: Namespace) -> int:
+    """Build sdist and wheel into `dist/`, once the wheel is proven."""
+    from litml.project import find_project
+    from litml.release import build_project
+
+    project = find_project()
+    progress = Progress("build")
+    try:
+        artifacts = build_project(project, arguments.isolation, progress.say)
+    finally:
+        progress.clear()
+    for one in artifacts:
+        print(f"built {project.name_of(one.path)}, sha256 {one.sha256}")
+    return FINE
+
+
 # ### completion
 # %% add_completion
 def add_completion(parser: ArgumentParser) -> None:
@@ -203,6 +268,8 @@ def add_nothing(parser: ArgumentParser) -> None:
 COMMANDS = {
     "export": Command("write the package from the notebooks", add_export, run_export),
     "watch": Command("export after every save", add_nothing, run_watch),
+    "new": Command("make a project from a template", add_new, run_new),
+    "build": Command("build sdist and wheel, and prove them", add_build, run_build),
     "completion": Command("print a completion script", add_completion, run_completion),
 }
 
