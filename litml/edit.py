@@ -293,7 +293,8 @@ def change_cell(cell: Cell, source: str) -> None:
     """Give a cell another source, marking outputs it has as stale."""
     cell.source = source
     if cell.outputs:
-        cell.metadata.setdefault("litml", {})["stale"] = True
+        metadata = cell.data.setdefault("metadata", {})
+        metadata.setdefault("litml", {})["stale"] = True
 
 
 def new_cell(piece: Piece, source: str, notebook: Notebook) -> Cell:

@@ -106,8 +106,9 @@ class Cell:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """The cell's metadata, to read and to change."""
-        return self.data.setdefault("metadata", {})  # type: ignore[no-any-return]
+        """The cell's metadata, to read."""
+        found: dict[str, Any] = self.data.get("metadata", {})
+        return found
 
     @property
     def outputs(self) -> list[dict[str, Any]]:
@@ -139,15 +140,18 @@ class Notebook:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """The notebook's metadata, to read and to change."""
-        return self.data.setdefault("metadata", {})  # type: ignore[no-any-return]
+        """The notebook's metadata, to read."""
+        found: dict[str, Any] = self.data.get("metadata", {})
+        return found
 
     @property
     def language(self) -> str:
         """The kernel's language in lower case; `python` when nothing says otherwise."""
-        spec = self.metadata.get("kernelspec") or {}
-        info = self.metadata.get("language_info") or {}
-        return str(spec.get("language") or info.get("name") or "python").lower()
+        for table, key in (("kernelspec", "language"), ("language_info", "name")):
+            about = self.metadata.get(table)
+            if isinstance(about, dict) and about.get(key):
+                return str(about[key]).lower()
+        return "python"
 
     def to_bytes(self) -> bytes:
         """Return the file's bytes: the ones read, if nothing was changed.
@@ -214,7 +218,7 @@ def upgrade(data: object, name: str) -> dict[str, Any]:
     """Check that `data` is a notebook's tree and bring nbformat 1 to 3 up to 4."""
     at = Location(name)
     version = data.get("nbformat") if isinstance(data, dict) else None
-    if not isinstance(data, dict) or not isinstance(version, int):
+    if not isinstance(data, dict) or type(version) is not int or version < 1:
         raise NotebookError("JSON, but not a notebook: there is no `nbformat`", at=at)
     if version < 4:
         data = convert(data, at)
@@ -223,6 +227,8 @@ def upgrade(data: object, name: str) -> dict[str, Any]:
         raise NotebookError(f"nbformat {version} is not known", at=at, hint=hint)
     if not isinstance(data.get("cells"), list):
         raise NotebookError("not a notebook: there is no list of `cells`", at=at)
+    if not isinstance(data.get("metadata", {}), dict):
+        raise NotebookError("the notebook's `metadata` is not an object", at=at)
     return data
 
 
@@ -254,6 +260,11 @@ def check_cell(cell: object, index: int, name: str) -> dict[str, Any]:
     lines = source if isinstance(source, list) else [source]
     if not all(isinstance(line, str) for line in lines):
         raise NotebookError("a cell whose `source` is not text", at=at)
+    if not isinstance(cell.get("metadata", {}), dict):
+        raise NotebookError("a cell whose `metadata` is not an object", at=at)
+    outputs = cell.get("outputs") or []
+    if not isinstance(outputs, list) or not all(isinstance(o, dict) for o in outputs):
+        raise NotebookError("a cell whose `outputs` are not a list of objects", at=at)
     return cell
 
 
@@ -283,7 +294,8 @@ class Layout:
 
 
 # %% find_layout
-FIRST_KEY = r"\{(\r?\n)([ \t]*)\"[^\"]*\"(: ?)"
+FIRST_KEY = r'\{(\r?\n)([ \t]*)"(?:[^"\\]|\\.)*"(: ?)'
+ESCAPED = r"(?<!\\)(?:\\\\)*\\u(?!00[0-7])"  # `\u`, but no control character's
 
 
 def find_layout(text: str) -> Layout:
@@ -292,12 +304,25 @@ def find_layout(text: str) -> Layout:
     colon = first[3] if first else ": " if re.match(r'\{\s*"[^"]*": ', text) else ":"
     return Layout(
         indent=first[2] if first else None,
-        ascii=text.isascii() and "\\u" in text,
+        ascii=text.isascii() and bool(re.search(ESCAPED, text)),
         comma=", " if colon == ": " else ",",
         colon=colon,
         newline=first[1] if first else "\n",
         end=text[len(text.rstrip()) :],
     )
+
+
+# %% Number
+class Number(float):
+    """A number that remembers how it was spelled."""
+
+    def __new__(cls, text: str) -> "Number":
+        """Make the number from its JSON text."""
+        self = super().__new__(cls, text)
+        self.text = text
+        return self
+
+    text: str
 
 
 # %% dump_json
@@ -313,8 +338,8 @@ def pieces(tree: object, layout: Layout, line: str) -> Iterator[str]:
     if isinstance(tree, str):
         yield encode(tree)
         return
-    if not isinstance(tree, (dict, list)) or not tree:
-        yield json.dumps(tree)
+    if not isinstance(tree, dict | list) or not tree:
+        yield tree.text if isinstance(tree, Number) else json.dumps(tree)
         return
     inner = line + layout.indent if layout.indent is not None else ""
     comma = f",{inner}" if inner else layout.comma
@@ -338,13 +363,48 @@ def render(tree: dict[str, Any], raw: bytes, name: str) -> bytes:
     """Write `tree` in the layout of `raw`, or return `raw` if it says the same."""
     text = raw.decode("utf-8-sig")
     layout = find_layout(text)
-    old = parse_notebook(raw, name).data
     new = encode_file(tree, layout, raw)
-    if encode_file(old, layout, raw) == new:
+    if encode_file(parse_notebook(raw, name).data, layout, raw) == new:
         return raw
-    if encode_file(json.loads(text), layout, raw) != raw:
-        refuse_double_keys(text, name)
+    old = json.loads(text)
+    if encode_file(old, layout, raw) == raw:
+        return new
+    refuse_double_keys(text, name)
+    exact = json.loads(text, parse_float=Number)
+    try:
+        return encode_file(keep_spelling(tree, old, exact), layout, raw)
+    except RecursionError as error:
+        message = "JSON nested too deeply to be written"
+        raise NotebookError(message, at=Location(name)) from error
+
+
+# %% keep_spelling
+def keep_spelling(new: Any, old: Any, exact: Any) -> Any:
+    """Return `new` with the numbers it shares with `old` spelled as in `exact`.
+
+    `old` and `exact` are the same tree, read with plain floats and with `Number`s.
+    """
+    if isinstance(new, float) and isinstance(old, float):
+        return exact if new == old else new
+    if isinstance(new, dict) and isinstance(old, dict):
+        shared = new.keys() & old.keys()
+        return {
+            key: keep_spelling(value, old[key], exact[key]) if key in shared else value
+            for key, value in new.items()
+        }
+    if isinstance(new, list) and isinstance(old, list):
+        places = {key_of(item, i): i for i, item in enumerate(old)}
+        found = [places.get(key_of(item, i)) for i, item in enumerate(new)]
+        return [
+            item if i is None else keep_spelling(item, old[i], exact[i])
+            for item, i in zip(new, found, strict=True)
+        ]
     return new
+
+
+def key_of(item: object, index: int) -> object:
+    """Return what pairs an item of a list with its old self: an id, or its place."""
+    return str(item.get("id", index)) if isinstance(item, dict) else index
 
 
 # %% encode_file
