@@ -1,4 +1,4 @@
-# Exported from nbs/04c_package.ipynb. Edit either side, then run `litml sync`.
+# Exported from nbs/04d_package.ipynb. Edit either side, then run `litml sync`.
 """Bring the package up to date with its notebooks: only what changed, and all of it
 or nothing.
 """
@@ -7,142 +7,43 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import litml
-from litml.files import Transaction, locked, state_dir, write_new
+from litml.files import Transaction, locked, state_dir
 from litml.notebook import LitmlError, Location, Notebook, parse_notebook
 from litml.project import Project, list_notebooks
+from litml.record import (
+    Entry,
+    Record,
+    checksum,
+    is_same,
+    load_record,
+    look,
+    record_key,
+    refresh,
+    save_record,
+)
 
 if TYPE_CHECKING:
     import threading
 
     from litml.export import Share
 
-__all__ = ["PackageError", "ExportReport", "export_project", "watch_project"]
+__all__ = [
+    "PackageError",
+    "ExportReport",
+    "Base",
+    "export_project",
+    "watch_project",
+]
 
 
 # %% PackageError
 class PackageError(LitmlError):
     """A file of the package that the notebooks cannot answer for."""
-
-
-# ## The record
-# %% Entry
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """How a file looked: size in bytes, change time in ns, checksum, and its targets.
-
-    `targets` are the files a notebook contributes to, its own module first; the
-    first is empty if it has none. For a written file there are none.
-    """
-
-    size: int
-    time: int
-    checksum: str
-    targets: tuple[str, ...] = ()
-
-
-# %% Record
-@dataclass(frozen=True, slots=True)
-class Record:
-    """What the last export read and wrote, by name from the root.
-
-    `key` identifies litml and the configuration; `time` is when it was written, in ns.
-    """
-
-    key: str = ""
-    time: int = 0
-    settled: bool = False
-    notebooks: dict[str, Entry] = field(default_factory=dict)
-    files: dict[str, Entry] = field(default_factory=dict)
-
-
-# %% load_record
-def load_record(path: Path, key: str) -> Record:
-    """Read a record; one that is absent or damaged is as good as none.
-
-    One with another key still knows what was written, but nothing about notebooks.
-    """
-    try:
-        data = json.loads(path.read_bytes())
-        notebooks, files = (
-            {
-                name: Entry(size, stamp, checksum, tuple(targets))
-                for name, (size, stamp, checksum, targets) in data[part].items()
-            }
-            for part in ("notebooks", "files")
-        )
-        if data["key"] == key:
-            return Record(key, data["time"], data["settled"], notebooks, files)
-        return Record(key, files=files)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return Record(key)
-
-
-# %% save_record
-def save_record(path: Path, record: Record) -> None:
-    """Write a record, in one step."""
-
-    def rows(entries: dict[str, Entry]) -> dict[str, object]:
-        return {n: [e.size, e.time, e.checksum, e.targets] for n, e in entries.items()}
-
-    data = {
-        "key": record.key,
-        "time": time.time_ns(),
-        "settled": record.settled,
-        "notebooks": rows(record.notebooks),
-        "files": rows(record.files),
-    }
-    temporary = path.with_suffix(".new")
-    write_new(temporary, json.dumps(data).encode(), like=path)
-    os.replace(temporary, path)
-
-
-# %% record_key
-def record_key(project: Project) -> str:
-    """Return what a record depends on besides files: litml, Python, configuration."""
-    here = litml.__path__[0]
-    parts = ["notebook", "cells", "project", "export", "nbdev", "readme", "package"]
-    stamps = [os.stat(f"{here}/{name}.py").st_mtime_ns for name in parts]
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    return f"1 {stamps} {version} {project.config} {project.nbdev}"
-
-
-# %% look
-def look(path: Path) -> tuple[int, int] | None:
-    """Return size and change time of a file, or None if there is none."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_size, status.st_mtime_ns
-
-
-# %% checksum
-def checksum(data: bytes) -> str:
-    """Return a checksum that is safe against accidents, of text with any line ends."""
-    from hashlib import blake2b  # a few milliseconds that most runs never need
-
-    return blake2b(data.replace(b"\r\n", b"\n"), digest_size=16).hexdigest()
-
-
-# %% is_same
-CLOSE = 50_000_000  # ns; coarser file systems than this are not in use
-
-
-def is_same(path: Path, entry: Entry | None, record: Record) -> bool:
-    """Is the file as it was when the record was written?"""
-    if not entry or look(path) != (entry.size, entry.time):
-        return False
-    if entry.time < record.time - CLOSE:
-        return True
-    return checksum(path.read_bytes()) == entry.checksum
 
 
 # ## The report
@@ -167,10 +68,11 @@ class ExportReport:
 class Run:
     """One export in progress.
 
-    `base` is the folder of the modules. `entries` and `files` are the notebooks and the
-    written files of the next record; `makers` are the notebooks of each target, and
-    `known` those by the last record. `pending` are the targets whose text is new, and
-    `refused` those that somebody edited. `stage` does nothing in a check.
+    `base` is the folder of the modules, `bases` that of their copies. `entries` and
+    `files` are the notebooks and the written files of the next record; `makers` are the
+    notebooks of each target, and `known` those by the last record. `pending` are the
+    targets whose text is new, and `refused` those that somebody edited. `stage` does
+    nothing in a check.
     """
 
     project: Project
@@ -178,6 +80,7 @@ class Run:
     base: Path
     record: Record
     force: bool = False
+    bases: Path | None = None
     stage: Callable[[Path, bytes], object] = lambda path, data: None
     rule: str = ""
     entries: dict[str, Entry] = field(default_factory=dict)
@@ -236,19 +139,21 @@ def is_index(run: Run, name: str) -> bool:
 
 
 # %% render_target
-def render_target(run: Run, target: str, parts: list[tuple[Notebook, Share]]) -> str:
-    """Return the text of a target from the notebooks that contribute to it."""
+def render_target(
+    run: Run, target: str, parts: list[tuple[Notebook, Share]]
+) -> tuple[str, list[str]]:
+    """Return the text of a target, and the ids of the cells in it."""
     from litml.export import assemble, check_module, render_module
     from litml.nbdev import assemble_nbdev
     from litml.readme import render_readme
 
     if target == README:
-        return render_readme(parts[0][0], run.project.config.test_flags)
+        return render_readme(parts[0][0], run.project.config.test_flags), []
     shares = [share for _, share in parts]
     put_together = assemble_nbdev if run.project.nbdev else assemble
     text, starts = render_module(put_together(target, shares))
     check_module(text, starts, run.project.name_of(run.path_of(target)))
-    return text
+    return text, [chunk.cell for _, chunk in starts]
 
 
 # ### What changed
@@ -304,7 +209,7 @@ def read_changed(run: Run, name: str, path: Path) -> set[str]:
     for target in targets:
         makers = {*run.makers.get(target, []), *run.known.get(target, ())}
         if makers == {name}:
-            finish(run, target, render_target(run, target, [(notebook, share)]))
+            finish(run, target, *render_target(run, target, [(notebook, share)]))
     return set(targets)
 
 
@@ -330,13 +235,13 @@ def make_targets(run: Run, affected: Iterable[str]) -> None:
             continue
         try:
             parts = [read(run, name, run.paths[name].read_bytes()) for name in names]
-            finish(run, target, render_target(run, target, parts))
+            finish(run, target, *render_target(run, target, parts))
         except LitmlError as error:
             run.problems.append(error)
 
 
 # %% finish
-def finish(run: Run, target: str, text: str) -> None:
+def finish(run: Run, target: str, text: str, ids: list[str]) -> None:
     """Stage the text of a target, unless it is there already or was edited."""
     path, data = run.path_of(target), text.encode()
     there = path.read_bytes() if path.is_file() else None
@@ -347,6 +252,7 @@ def finish(run: Run, target: str, text: str) -> None:
         if target in run.pending:  # a part of the text, when that was all we knew
             run.pending.remove(target)
             run.stage(path, there)
+        stage_base(run, target, text, ids)
         return
     if there is not None and not may_replace(run, target, there):
         name = run.project.name_of(path)
@@ -356,6 +262,7 @@ def finish(run: Run, target: str, text: str) -> None:
         return
     run.pending.add(target)
     run.stage(path, data)
+    stage_base(run, target, text, ids)
     if target != README:
         stage_packages(run, path.parent)
 
@@ -370,6 +277,36 @@ def stage_packages(run: Run, folder: Path) -> None:
         folder = folder.parent
 
 
+# %% Base
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A module as it was when notebook and module agreed; its cells' ids in order."""
+
+    ids: tuple[str, ...]
+    text: str
+
+
+# %% stage_base
+def stage_base(run: Run, target: str, text: str, ids: list[str]) -> None:
+    """Stage the copy of a module."""
+    if run.bases and target != README:
+        run.stage(run.bases / target, f"{json.dumps(ids)}\n{text}".encode())
+
+
+def load_base(run: Run, target: str) -> Base | None:
+    """Return the copy of a module, if it is of the text that was written last."""
+    try:
+        ids, _, text = (
+            (run.bases or run.base).joinpath(target).read_text().partition("\n")
+        )
+        base = Base(tuple(json.loads(ids)), text)
+    except (OSError, ValueError, TypeError):
+        return None
+    entry = run.record.files.get(target)
+    same = entry and entry.checksum == checksum(base.text.encode())
+    return base if same else None
+
+
 # ### May it be replaced?
 # %% may_replace
 def may_replace(run: Run, target: str, there: bytes) -> bool:
@@ -377,23 +314,28 @@ def may_replace(run: Run, target: str, there: bytes) -> bool:
     entry = run.record.files.get(target)
     if run.force or (entry and entry.checksum == checksum(there)) or not there.strip():
         return True
-    return run.in_place and is_committed_export(run, target, there)
+    committed = committed_base(run, target) if run.in_place else None
+    if committed is None:
+        return False
+    return checksum(committed.text.encode()) == checksum(there)
 
 
 # %% is_committed_export
-def is_committed_export(run: Run, target: str, there: bytes) -> bool:
-    """Is the text the committed one, and what the committed notebooks export to?"""
+def committed_base(run: Run, target: str) -> Base | None:
+    """Return a target as committed, if the committed notebooks export to just that."""
     path = run.project.name_of(run.path_of(target))
     names = sorted(run.makers.get(target, []), key=list(run.paths).index)
     blobs = read_committed(run.project.root, [path, *names])
-    if len(blobs) <= len(names) or checksum(blobs[path]) != checksum(there):
-        return False
+    if len(blobs) <= len(names):
+        return None
     try:
         parts = [read(run, name, blobs[name]) for name in names]
-        text = render_target(run, target, parts)
+        text, ids = render_target(run, target, parts)
     except LitmlError:
-        return False
-    return checksum(text.encode()) == checksum(there)
+        return None
+    if checksum(text.encode()) != checksum(blobs[path]):
+        return None
+    return Base(tuple(ids), text)
 
 
 # %% read_committed
@@ -469,7 +411,8 @@ def export_project(
     path = state / "export.json"
     paths = {project.name_of(one): one for one in list_notebooks(project)}
     record = load_record(path, record_key(project))
-    run = Run(project, paths, base, record, force=force)
+    bases = None if target else state / "base"
+    run = Run(project, paths, base, record, force, bases)
     if is_settled(run):
         refresh(path, record, check)
         return ExportReport()
@@ -498,15 +441,6 @@ def is_settled(run: Run) -> bool:
         is_same(run.path_of(target), entry, record)
         for target, entry in record.files.items()
     )
-
-
-# %% refresh
-def refresh(path: Path, record: Record, check: bool) -> None:
-    """Date a record that was found right to now, if that makes it more useful."""
-    entries = [*record.notebooks.values(), *record.files.values()]
-    newest = max((entry.time for entry in entries), default=0)
-    if not check and newest >= record.time - CLOSE and newest < time.time_ns() - CLOSE:
-        save_record(path, record)
 
 
 # %% make_report

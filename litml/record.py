@@ -1,0 +1,145 @@
+# Exported from nbs/04c_record.ipynb. Edit either side, then run `litml sync`.
+"""Remember how files looked, so that what has not changed need not be read again."""
+
+import json
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import litml
+from litml.files import write_new
+from litml.project import Project
+
+__all__ = []
+
+
+# %% Entry
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """How a file looked: size in bytes, change time in ns, checksum, and its targets.
+
+    `targets` are the files a notebook contributes to, its own module first; the
+    first is empty if it has none. For a written file there are none.
+    """
+
+    size: int
+    time: int
+    checksum: str
+    targets: tuple[str, ...] = ()
+
+
+# %% Record
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the last export read and wrote, by name from the root.
+
+    `key` identifies litml and the configuration; `time` is when it was written, in ns.
+    """
+
+    key: str = ""
+    time: int = 0
+    settled: bool = False
+    notebooks: dict[str, Entry] = field(default_factory=dict)
+    files: dict[str, Entry] = field(default_factory=dict)
+
+
+# %% load_record
+def load_record(path: Path, key: str) -> Record:
+    """Read a record; one that is absent or damaged is as good as none.
+
+    One with another key still knows what was written, but nothing about notebooks.
+    """
+    try:
+        data = json.loads(path.read_bytes())
+        notebooks, files = (
+            {
+                name: Entry(size, stamp, checksum, tuple(targets))
+                for name, (size, stamp, checksum, targets) in data[part].items()
+            }
+            for part in ("notebooks", "files")
+        )
+        if data["key"] == key:
+            return Record(key, data["time"], data["settled"], notebooks, files)
+        return Record(key, files=files)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return Record(key)
+
+
+# %% save_record
+def save_record(path: Path, record: Record) -> None:
+    """Write a record, in one step."""
+
+    def rows(entries: dict[str, Entry]) -> dict[str, object]:
+        return {n: [e.size, e.time, e.checksum, e.targets] for n, e in entries.items()}
+
+    data = {
+        "key": record.key,
+        "time": time.time_ns(),
+        "settled": record.settled,
+        "notebooks": rows(record.notebooks),
+        "files": rows(record.files),
+    }
+    temporary = path.with_suffix(".new")
+    write_new(temporary, json.dumps(data).encode(), like=path)
+    os.replace(temporary, path)
+
+
+# %% record_key
+def record_key(project: Project) -> str:
+    """Return what a record depends on besides files: litml, Python, configuration."""
+    here = litml.__path__[0]
+    parts = [
+        "notebook",
+        "cells",
+        "project",
+        "export",
+        "nbdev",
+        "readme",
+        "record",
+        "package",
+    ]
+    stamps = [os.stat(f"{here}/{name}.py").st_mtime_ns for name in parts]
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return f"1 {stamps} {version} {project.config} {project.nbdev}"
+
+
+# %% look
+def look(path: Path) -> tuple[int, int] | None:
+    """Return size and change time of a file, or None if there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+# %% checksum
+def checksum(data: bytes) -> str:
+    """Return a checksum that is safe against accidents, of text with any line ends."""
+    from hashlib import blake2b  # a few milliseconds that most runs never need
+
+    return blake2b(data.replace(b"\r\n", b"\n"), digest_size=16).hexdigest()
+
+
+# %% is_same
+CLOSE = 50_000_000  # ns; coarser file systems than this are not in use
+
+
+def is_same(path: Path, entry: Entry | None, record: Record) -> bool:
+    """Is the file as it was when the record was written?"""
+    if not entry or look(path) != (entry.size, entry.time):
+        return False
+    if entry.time < record.time - CLOSE:
+        return True
+    return checksum(path.read_bytes()) == entry.checksum
+
+
+# %% refresh
+def refresh(path: Path, record: Record, check: bool) -> None:
+    """Date a record that was found right to now, if that makes it more useful."""
+    entries = [*record.notebooks.values(), *record.files.values()]
+    newest = max((entry.time for entry in entries), default=0)
+    if not check and newest >= record.time - CLOSE and newest < time.time_ns() - CLOSE:
+        save_record(path, record)
