@@ -124,18 +124,23 @@ def run(*command: object, cwd: Path) -> str:
 
 def litml(*arguments: object, cwd: Path) -> str:
     """Run the litml command."""
-    return run(sys.executable, "-m", "litml.cli", *arguments, cwd=cwd)
+    return run(sys.executable, "-m", "litml", *arguments, cwd=cwd)
 
 
 @pytest.mark.parametrize("name", PROJECTS)
 def test_export_means_what_nbdev_wrote(name: str, tmp_path: Path) -> None:
+    if name.endswith("black"):
+        pytest.importorskip("black", reason="nbdev formatted this golden with black")
     golden = find_package(HERE / "golden" / name)
     project = copy_project(name, tmp_path)
     before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
 
     litml("export", "--out", tmp_path / "out" / golden.name, cwd=project)
 
-    assert read_modules(tmp_path / "out" / golden.name) == read_modules(golden)
+    found, wanted = read_modules(tmp_path / "out" / golden.name), read_modules(golden)
+    assert found.keys() == wanted.keys()
+    for module in wanted:
+        assert found[module] == wanted[module], module
     after = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
     assert after == before, "an export to another folder leaves the project alone"
 

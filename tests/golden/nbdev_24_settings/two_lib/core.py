@@ -33,3 +33,4 @@ z = 3
 # %% ../notebooks/01_more.ipynb #cell-02
 from .core import core as same
 appended = 1
+_doc_ = "Not the docstring of this notebook's own module."
