@@ -27,7 +27,10 @@ OWN_NOTEBOOKS = Path(__file__).parents[3] / "nbs"
 LITML = Path(sys.executable).with_name("litml")
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "litml-bench"
 NBDEV = ("nbdev==3.3.26", "fastcore==2.2.39", "execnb==0.3.4")
-NBDEV_2 = ("nbdev==2.4.14", "fastcore<1.13", "execnb<0.2", "ghapi<2", "setuptools<81")
+NBDEV_2 = (
+    *("nbdev==2.4.14", "fastcore<1.13", "execnb<0.2", "ghapi<2", "setuptools<81"),
+    "black>=24,<27",  # for projects that ask for it
+)
 
 Command = Sequence[str | Path]
 Prepare = Callable[[], None]
