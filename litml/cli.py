@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
     from litml.package import ExportReport
+    from litml.sync import SyncReport
 
 __all__ = [
     "FINE",
@@ -187,6 +188,102 @@ def run_watch(arguments: Namespace) -> int:
     return FINE
 
 
+# ### sync
+# %% add_sync
+def add_sync(parser: ArgumentParser) -> None:
+    """Add the arguments of `litml sync`."""
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 if something would"
+    )
+    parser.add_argument(
+        "--diff", action="store_true", help="show what changes in each cell"
+    )
+    parser.add_argument(
+        "--take",
+        action="append",
+        default=[],
+        metavar="[CELL=]SIDE",
+        help="decide conflicts: SIDE is notebook or module",
+    )
+    parser.add_argument(
+        "--rename", action="store_true", help="rename in all notebooks what was renamed"
+    )
+    add_json(parser)
+
+
+# %% parse_take
+def parse_take(words: list[str]) -> dict[str, str]:
+    """Read the values of `--take`."""
+    from litml.project import ConfigError
+
+    sides = {"notebook": "ours", "module": "theirs"}
+    taken = {}
+    for word in words:
+        cell, _, side = word.rpartition("=")
+        if side not in sides:
+            hint = "write `--take module`, or `--take CELL=notebook`"
+            raise ConfigError(f"`--take {word}` names no side", hint=hint)
+        taken[cell] = sides[side]
+    return taken
+
+
+# %% run_sync
+def run_sync(arguments: Namespace) -> int:
+    """Bring edits of modules home to their notebooks."""
+    from litml.project import find_project
+    from litml.sync import sync_project
+
+    take = parse_take(arguments.take)
+    report = sync_project(
+        find_project(), take=take, rename=arguments.rename, check=arguments.check
+    )
+    failed = bool(report.problems or report.conflicts)
+    if arguments.json:
+        print_sync_json(report)
+    else:
+        show_sync(report, arguments.check, arguments.diff)
+    return PROBLEMS if failed or (arguments.check and report.changes) else FINE
+
+
+# %% show_sync
+def show_sync(report: SyncReport, check: bool, with_diff: bool) -> None:
+    """Print what a sync did, cell by cell."""
+    for error in report.problems:
+        print_error(error)
+    for at, clash in report.conflicts:
+        print_error(f"{clash.reason}\n  at {at}\n  hint: decide with `--take`")
+        for side in ("base", "notebook", "module"):
+            text = getattr(
+                clash, {"notebook": "ours", "module": "theirs"}.get(side, side)
+            )
+            print(f"--- {side}\n{text if text is not None else '(no cell)'}")
+    for change in report.changes if not (report.problems or report.conflicts) else ():
+        print(f"{'would be ' if check else ''}{change.what}: {change.at}")
+        if with_diff:
+            print_diff(change.before, change.after)
+    for note in report.notes:
+        print(f"note: {note}", file=sys.stderr)
+
+
+def print_diff(before: str, after: str) -> None:
+    """Print a cell's change as a unified diff without file names."""
+    from difflib import unified_diff
+
+    lines = unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=2)
+    print(*list(lines)[2:], sep="\n")
+
+
+def print_sync_json(report: SyncReport) -> None:
+    """Print a sync's report as one JSON object."""
+    import json
+
+    changes = [{"at": str(one.at), "what": one.what} for one in report.changes]
+    conflicts = [{"at": str(at), "reason": one.reason} for at, one in report.conflicts]
+    found = {"changes": changes, "conflicts": conflicts, "notes": list(report.notes)}
+    found["problems"] = [str(error) for error in report.problems]
+    print(json.dumps(found | {"written": list(report.written)}))
+
+
 # ### new, build
 # %% add_new
 def add_new(parser: ArgumentParser) -> None:
@@ -268,6 +365,7 @@ def add_nothing(parser: ArgumentParser) -> None:
 COMMANDS = {
     "export": Command("write the package from the notebooks", add_export, run_export),
     "watch": Command("export after every save", add_nothing, run_watch),
+    "sync": Command("bring edits of modules home to notebooks", add_sync, run_sync),
     "new": Command("make a project from a template", add_new, run_new),
     "build": Command("build sdist and wheel, and prove them", add_build, run_build),
     "completion": Command("print a completion script", add_completion, run_completion),

@@ -98,13 +98,17 @@ class Edit:
 # %% Conflict
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """A cell that both sides changed: its three texts, None where it is missing."""
+    """A cell that both sides changed: its three texts, None where it is missing.
+
+    `wanted` is the edit that would take theirs.
+    """
 
     id: str
     reason: str
     base: str | None
     ours: str | None
     theirs: str | None
+    wanted: Edit | None = None
 
 
 # %% Plan
@@ -152,7 +156,8 @@ def plan_change(plan: Plan, base: Piece | None, ours: Piece, theirs: Piece) -> N
     if text is None:
         before = base.text if base else None
         reason = "both sides changed the same lines"
-        clash = Conflict(ours.id, reason, before, ours.text, theirs.text)
+        wanted = Edit("change", theirs)
+        clash = Conflict(ours.id, reason, before, ours.text, theirs.text, wanted)
         plan.conflicts.append(clash)
     elif text != ours.text:
         plan.edits.append(Edit("change", Piece(ours.id, text, ours.kind)))
@@ -164,7 +169,9 @@ def plan_delete(plan: Plan, base: Piece, ours: Piece) -> None:
         plan.edits.append(Edit("delete", ours))
     else:
         reason = "deleted on one side, changed in the notebook"
-        plan.conflicts.append(Conflict(ours.id, reason, base.text, ours.text, None))
+        wanted = Edit("delete", ours)
+        clash = Conflict(ours.id, reason, base.text, ours.text, None, wanted)
+        plan.conflicts.append(clash)
 
 
 def plan_insert(
@@ -175,7 +182,8 @@ def plan_insert(
         plan.edits.append(Edit("insert", theirs, after))
     elif theirs.text != base.text:
         reason = "deleted in the notebook, changed on the other side"
-        clash = Conflict(theirs.id, reason, base.text, None, theirs.text)
+        wanted = Edit("insert", theirs, after)
+        clash = Conflict(theirs.id, reason, base.text, None, theirs.text, wanted)
         plan.conflicts.append(clash)
 
 
@@ -190,15 +198,18 @@ def plan_moves(
     moved_there = moved(orders[0], orders[2])
     moved_here = moved(orders[0], orders[1])
     texts = {piece.id: piece for piece in ours}
+    here, there = (
+        dict(zip(order, [None, *order], strict=False)) for order in orders[1:]
+    )
     for name in orders[2]:
-        before = dict(zip(orders[2][1:], orders[2], strict=False)).get(name)
         if name not in moved_there or orders[1] == orders[2]:
             continue
-        if name in moved_here:
-            reason = "both sides moved it"
-            plan.conflicts.append(Conflict(name, reason, None, None, None))
-        else:
-            plan.edits.append(Edit("move", texts[name], before))
+        move = Edit("move", texts[name], there[name])
+        if name in moved_here and here[name] != there[name]:
+            clash = Conflict(name, "both sides moved it", None, None, None, move)
+            plan.conflicts.append(clash)
+        elif name not in moved_here:
+            plan.edits.append(move)
 
 
 # %% moved
@@ -227,11 +238,8 @@ def decide(plan: Plan, take: Mapping[str, str]) -> Plan:
         side = take.get(clash.id, take.get(""))
         if side is None:
             open_ones.append(clash)
-        elif side == "theirs" and clash.theirs is not None:
-            action = "change" if clash.ours is not None else "insert"
-            plan.edits.append(Edit(action, Piece(clash.id, clash.theirs)))
-        elif side == "theirs" and clash.ours is not None:
-            plan.edits.append(Edit("delete", Piece(clash.id, clash.ours)))
+        elif side == "theirs" and clash.wanted:
+            plan.edits.append(clash.wanted)
     plan.conflicts = open_ones
     return plan
 
@@ -252,7 +260,8 @@ def apply_edits(
     """Change the notebook's cells; every byte of the other cells stays as it is.
 
     `source_of` gives the source for a piece, from the cell it had or None;
-    `place_after` the position for what follows the cell at a position.
+    `place_after` the position for what follows the cell at a position, or at -1 for
+    what comes first.
     """
     for edit in sorted(edits, key=lambda edit: ACTIONS.index(edit.action)):
         index = {cell.id: i for i, cell in enumerate(notebook.cells)}
@@ -270,7 +279,7 @@ def apply_edits(
             put(notebook, notebook.cells.pop(here), edit.after, place_after)
 
 
-ACTIONS = ("change", "delete", "insert", "move")
+ACTIONS = ("change", "delete", "move", "insert")
 
 
 # %% put
@@ -282,9 +291,7 @@ def put(
 ) -> None:
     """Put a cell behind the one with the id `after`, or at the beginning."""
     ids = [other.id for other in notebook.cells]
-    at = place_after(notebook, ids.index(after)) if after in ids else 0
-    if after is None:  # below the title, if there is one
-        at = 1 if notebook.cells and notebook.cells[0].kind == "markdown" else 0
+    at = place_after(notebook, ids.index(after) if after in ids else -1)
     notebook.cells.insert(at, cell)
 
 

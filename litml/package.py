@@ -37,6 +37,8 @@ __all__ = [
     "ExportReport",
     "Base",
     "export_project",
+    "RECORD",
+    "start_run",
     "watch_project",
 ]
 
@@ -68,19 +70,19 @@ class ExportReport:
 class Run:
     """One export in progress.
 
-    `base` is the folder of the modules, `bases` that of their copies. `entries` and
-    `files` are the notebooks and the written files of the next record; `makers` are the
-    notebooks of each target, and `known` those by the last record. `pending` are the
-    targets whose text is new, and `refused` those that somebody edited. `stage` does
-    nothing in a check.
+    `base` is the folder of the modules, `notes_dir` that of litml's own notes. `entries`
+    and `files` are the notebooks and the written files of the next record; `makers` are
+    the notebooks of each target, and `known` those by the last record. `pending` are
+    the targets whose text is new, and `refused` those that somebody edited. `stage`
+    does nothing in a check.
     """
 
     project: Project
     paths: dict[str, Path]
     base: Path
     record: Record
+    notes_dir: Path
     force: bool = False
-    bases: Path | None = None
     stage: Callable[[Path, bytes], object] = lambda path, data: None
     rule: str = ""
     entries: dict[str, Entry] = field(default_factory=dict)
@@ -289,16 +291,16 @@ class Base:
 # %% stage_base
 def stage_base(run: Run, target: str, text: str, ids: list[str]) -> None:
     """Stage the copy of a module."""
-    if run.bases and target != README:
-        run.stage(run.bases / target, f"{json.dumps(ids)}\n{text}".encode())
+    if run.in_place and target != README:
+        path = run.notes_dir / "base" / target
+        run.stage(path, f"{json.dumps(ids)}\n{text}".encode())
 
 
 def load_base(run: Run, target: str) -> Base | None:
     """Return the copy of a module, if it is of the text that was written last."""
     try:
-        ids, _, text = (
-            (run.bases or run.base).joinpath(target).read_text().partition("\n")
-        )
+        kept = (run.notes_dir / "base" / target).read_text("utf-8")
+        ids, _, text = kept.partition("\n")
         base = Base(tuple(json.loads(ids)), text)
     except (OSError, ValueError, TypeError):
         return None
@@ -406,26 +408,33 @@ def export_project(
     `force` overwrites modules that were edited. All problems in notebooks are returned
     together; raises `WriteError` if a file cannot be written.
     """
-    base = target.resolve() if target else project.package_dir
-    state = base / ".litml" if target else state_dir(project.root)
-    path = state / "export.json"
-    paths = {project.name_of(one): one for one in list_notebooks(project)}
-    record = load_record(path, record_key(project))
-    bases = None if target else state / "base"
-    run = Run(project, paths, base, record, force, bases)
+    run = start_run(project, target, force)
+    state = run.notes_dir
     if is_settled(run):
-        refresh(path, record, check)
+        refresh(state / RECORD, run.record, check)
         return ExportReport()
     if check:
         return make_report(run, progress)
     with locked(state), Transaction(state) as transaction:
-        run.record = load_record(path, record.key)
+        run = start_run(project, target, force)
         run.stage = transaction.stage
         report = make_report(run, progress)
         if not report.problems:
             transaction.commit()
-            save_record(path, next_record(run, report))
+            save_record(state / RECORD, next_record(run, report))
     return report
+
+
+RECORD = "export.json"
+
+
+def start_run(project: Project, target: Path | None = None, force: bool = False) -> Run:
+    """Return a run at its beginning, with the last record."""
+    base = target.resolve() if target else project.package_dir
+    state = base / ".litml" if target else state_dir(project.root)
+    paths = {project.name_of(one): one for one in list_notebooks(project)}
+    record = load_record(state / RECORD, record_key(project))
+    return Run(project, paths, base, record, state, force)
 
 
 # %% is_settled
