@@ -70,11 +70,11 @@ class ExportReport:
 class Run:
     """One export in progress.
 
-    `base` is the folder of the modules, `notes_dir` that of litml's own notes. `entries`
-    and `files` are the notebooks and the written files of the next record; `makers` are
-    the notebooks of each target, and `known` those by the last record. `pending` are
-    the targets whose text is new, and `refused` those that somebody edited. `stage`
-    does nothing in a check.
+    `base` is the folder of the modules, `notes_dir` that of litml's own notes.
+    `entries` and `files` are the notebooks and the written files of the next record;
+    `makers` are the notebooks of each target, and `known` those by the last record.
+    `pending` are the targets whose text is new, and `refused` those that somebody
+    edited. `stage` does nothing in a check.
     """
 
     project: Project
