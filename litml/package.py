@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from litml.files import Transaction, locked, state_dir
@@ -164,7 +164,7 @@ def survey(run: Run, progress: Callable[[int, int], None] | None) -> set[str]:
     """Read the notebooks that changed; return the targets that this may affect."""
     affected: set[str] = set()
     for name in run.record.notebooks.keys() & run.paths.keys():
-        for target in run.record.notebooks[name].targets:
+        for target in filter(None, run.record.notebooks[name].targets):
             run.known.setdefault(target, set()).add(name)
     for count, (name, path) in enumerate(run.paths.items(), start=1):
         known = run.record.notebooks.get(name)
@@ -208,7 +208,7 @@ def read_changed(run: Run, name: str, path: Path) -> set[str]:
     note(run, name, Entry(*(status or (0, 0)), checksum(raw), targets))
     if run.project.nbdev and not share.module and is_exporting(notebook):
         run.notes.append(f"{name} has no `default_exp`, so nothing is exported from it")
-    for target in targets:
+    for target in filter(None, targets):
         makers = {*run.makers.get(target, []), *run.known.get(target, ())}
         if makers == {name}:
             finish(run, target, *render_target(run, target, [(notebook, share)]))
@@ -265,18 +265,15 @@ def finish(run: Run, target: str, text: str, ids: list[str]) -> None:
     run.pending.add(target)
     run.stage(path, data)
     stage_base(run, target, text, ids)
-    if target != README:
-        stage_packages(run, path.parent)
 
 
 # %% stage_packages
-def stage_packages(run: Run, folder: Path) -> None:
-    """Stage an empty `__init__.py` in each folder down to `folder` that has none."""
-    while folder == run.base or run.base in folder.parents:
-        target = (folder / "__init__.py").relative_to(run.base).as_posix()
-        if not (folder / "__init__.py").exists() and target not in run.makers:
-            run.stage(folder / "__init__.py", b"")
-        folder = folder.parent
+def missing_inits(run: Run, targets: Iterable[str]) -> set[str]:
+    """Return the `__init__.py` that folders of modules lack and no notebook makes."""
+    modules = [target for target in targets if target != README]
+    folders = {parent for one in modules for parent in PurePosixPath(one).parents}
+    wanted = {(folder / "__init__.py").as_posix() for folder in folders}
+    return {one for one in wanted - {*modules} if not run.path_of(one).exists()}
 
 
 # %% Base
@@ -443,13 +440,10 @@ def is_settled(run: Run) -> bool:
     record = run.record
     if not record.settled or record.notebooks.keys() != run.paths.keys():
         return False
-    return all(
-        is_same(run.paths[name], entry, record)
-        for name, entry in record.notebooks.items()
-    ) and all(
-        is_same(run.path_of(target), entry, record)
-        for target, entry in record.files.items()
-    )
+    pairs = [(run.paths[name], entry) for name, entry in record.notebooks.items()]
+    pairs += [(run.path_of(one), entry) for one, entry in record.files.items()]
+    same = all(is_same(path, entry, record) for path, entry in pairs)
+    return same and not missing_inits(run, record.files)
 
 
 # %% make_report
@@ -459,6 +453,9 @@ def make_report(run: Run, progress: Callable[[int, int], None] | None) -> Export
     shared = {target for target, names in run.makers.items() if len(names) > 1}
     if not run.problems:
         make_targets(run, affected | shared - run.record.files.keys())
+    for target in missing_inits(run, run.makers):
+        run.pending.add(target)
+        run.stage(run.path_of(target), b"")
     run.problems += run.refused.values()
     written = sorted(run.project.name_of(run.path_of(one)) for one in run.pending)
     stale = [] if run.problems else find_stale(run)
