@@ -1,0 +1,635 @@
+# Exported from nbs/10_kernel.ipynb. Edit either side, then run `litml sync`.
+"""Execute cells in a real Jupyter kernel and say what became of each."""
+
+import asyncio
+import atexit
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Coroutine, Mapping, Sequence
+from concurrent.futures import Future, wait
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from queue import Empty
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from litml.notebook import LitmlError
+
+if TYPE_CHECKING:
+    from jupyter_client.asynchronous.client import AsyncKernelClient
+    from jupyter_client.manager import AsyncKernelManager
+
+__all__ = [
+    "Output",
+    "KINDS",
+    "OutputArea",
+    "make_output",
+    "measure",
+    "update_displays",
+    "Status",
+    "Failure",
+    "Execution",
+    "judge",
+    "SYNTAX_PLACE",
+    "COLORS",
+    "CELL_LINE",
+    "OTHER_LINE",
+    "find_line",
+    "clean_traceback",
+    "kernel_env",
+    "make_home",
+    "KernelError",
+    "make_manager",
+    "describe_exit",
+    "describe_death",
+    "read_tail",
+    "describe_timeout",
+    "Exchange",
+    "TICK",
+    "receive",
+    "GRACE",
+    "Kernel",
+    "start_kernel",
+    "wait_until_ready",
+    "launch",
+    "T",
+    "Loop",
+]
+
+
+# ## Outputs
+# %% OutputArea
+Output = dict[str, Any]
+KINDS = ("stream", "display_data", "execute_result", "error")
+
+
+class OutputArea:
+    """What one cell shows: messages go in by `add`, `finish` gives the outputs.
+
+    `displays` maps display ids to outputs, also those of earlier cells. Of all
+    output about `limit` characters are kept.
+    """
+
+    def __init__(
+        self, displays: dict[str, list[Output]] | None = None, limit: int = 10_000_000
+    ) -> None:
+        self.outputs: list[Output] = []
+        self.error: Output | None = None
+        self.displays = {} if displays is None else displays
+        self.limit = self.room = limit
+        self.clear_next = False
+
+    def add(self, kind: str, content: dict[str, Any]) -> None:
+        """Take in one message; kinds that show nothing are passed over."""
+        if kind == "clear_output":
+            self.clear_next = True
+            if not content.get("wait"):
+                self.clear()
+        elif kind == "update_display_data":
+            update_displays(self.displays, content, self.limit)
+        elif kind in KINDS:
+            if self.clear_next:
+                self.clear()
+            output = make_output(kind, content)
+            self.error = output if kind == "error" else self.error
+            self.show(output, content.get("transient", {}).get("display_id"))
+
+    def clear(self) -> None:
+        """Forget what has been shown, but not that there was an error."""
+        gone = {id(output) for output in self.outputs}
+        for shown in self.displays.values():
+            shown[:] = [output for output in shown if id(output) not in gone]
+        self.outputs, self.room, self.clear_next = [], self.limit, False
+
+    def show(self, output: Output, display: str | None) -> None:
+        """Append an output, or as much of it as there is room for."""
+        cost = measure(output)
+        if output["output_type"] == "stream":
+            self.write(output["name"], output["text"][: max(self.room, 0)])
+        elif cost <= self.room:
+            self.outputs.append(output)
+            if display:
+                self.displays.setdefault(display, []).append(output)
+        self.room -= cost
+
+    def write(self, stream: str, text: str) -> None:
+        """Append text to a stream, to the last output if that is the same stream."""
+        last = self.outputs[-1] if self.outputs else {}
+        if text and last.get("name") == stream:
+            last["text"].append(text)  # joined once, by `finish`
+        elif text:
+            new = {"output_type": "stream", "name": stream, "text": [text]}
+            self.outputs.append(new)
+
+    def last_text(self) -> list[str]:
+        """Return the text of the last output; of a long one its end."""
+        last = self.outputs[-1] if self.outputs else {}
+        text = last.get("text") or last.get("data", {}).get("text/plain") or ""
+        return ["".join(text)[-4000:]]
+
+    def finish(self) -> tuple[Output, ...]:
+        """Return the outputs, with a note as the last one if something was dropped."""
+        if self.room < 0:
+            note = f"[litml keeps {self.limit:,} characters of a cell's output: cut]\n"
+            self.write("stderr", note)
+            self.outputs += [self.error] if self.error else []
+        for output in self.outputs:
+            if output["output_type"] == "stream" and isinstance(output["text"], list):
+                output["text"] = "".join(output["text"])
+        return tuple(self.outputs)
+
+
+# %% make_output
+def make_output(kind: str, content: dict[str, Any]) -> Output:
+    """Return the nbformat output for a message; execution counts are left out."""
+    if kind == "stream":
+        return {"output_type": kind, "name": content["name"], "text": content["text"]}
+    if kind == "error":
+        keys = ("ename", "evalue", "traceback")
+        return {"output_type": kind, **{key: content[key] for key in keys}}
+    output = {"data": content["data"], "metadata": content.get("metadata", {})}
+    count = {"execution_count": None} if kind == "execute_result" else {}
+    return {"output_type": kind, **count, **output}
+
+
+# %% measure
+def measure(output: Output) -> int:
+    """Return the size of an output in characters, with something for its frame."""
+    texts = [output.get("text", ""), *output.get("data", {}).values()]
+    return 100 + sum(len(str(text)) for text in texts)
+
+
+# %% update_displays
+def update_displays(
+    displays: dict[str, list[Output]], content: dict[str, Any], limit: int
+) -> None:
+    """Put new content into every output that shows the display."""
+    new = make_output("display_data", content)
+    if measure(new) <= limit:
+        for output in displays.get(content["transient"]["display_id"], []):
+            output |= {"data": new["data"], "metadata": new["metadata"]}
+
+
+# ## The verdict
+# %% Status
+class Status(StrEnum):
+    """The verdict on a cell."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    TIMED_OUT = "timed out"
+    DIED = "died"
+    NOT_RUN = "not run"
+
+
+# %% Failure
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a cell did not pass; `line` counts from 1 in the cell."""
+
+    name: str
+    value: str
+    traceback: str = ""
+    line: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.value}" if self.value else self.name
+
+
+# %% Execution
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """What came of executing a cell once."""
+
+    status: Status
+    outputs: tuple[Output, ...]
+    failure: Failure | None
+    seconds: float
+
+
+# %% judge
+def judge(
+    reply: dict[str, Any], area: OutputArea, cells: Mapping[int, str]
+) -> Failure | None:
+    """Return why the cell failed, or None if reply and outputs say that it passed.
+
+    `cells` names the cells by execution count, for the traceback.
+    """
+    error = area.error or {}
+    if reply["status"] != "ok" or error:
+        said = error if reply["status"] == "ok" else reply
+        trace = error.get("traceback") or reply.get("traceback") or area.last_text()
+        return Failure(
+            str(said.get("ename") or "Error"),
+            SYNTAX_PLACE.sub("", str(said.get("evalue") or "")),
+            clean_traceback(trace, cells),
+            find_line("\n".join(trace), reply.get("execution_count", 0)),
+        )
+    if any(item.get("source") == "ask_exit" for item in reply.get("payload", [])):
+        return Failure("Exit", "the cell ends its kernel, with `exit` or `quit`")
+    return None
+
+
+SYNTAX_PLACE = re.compile(r" \((?:\d+\.py|<\w+>), line \d+\)$")
+
+
+# %% find_line
+COLORS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
+CELL_LINE = re.compile(
+    r"Cell In ?\[(\d+)\], line (\d+)|File <(?:timed exec|magic-timeit)>:(\d+)"
+)
+OTHER_LINE = re.compile(
+    r'[/\\]ipykernel_\d+[/\\]\d+\.py"?(?::|, line )(\d+)'  # Python's own
+    r"|in <module>:(\d+)|File <tokenize>:(\d+)"  # rich; a wrong indent
+)
+
+
+def find_line(text: str, count: int) -> int | None:
+    """Return the line of the cell with this execution count where an error arose.
+
+    Reads IPython's tracebacks; in those of others the first cell's line will do.
+    """
+    text = COLORS.sub("", text)
+    line = None
+    for cell, plain, below_magic in CELL_LINE.findall(text):
+        if below_magic or int(cell) > count:
+            line = int(below_magic or plain) + 1
+        elif int(cell) == count:
+            line = int(plain)
+    if line is None and (other := OTHER_LINE.search(text)):
+        line = int(next(filter(None, other.groups())))
+    return line
+
+
+# %% clean_traceback
+def clean_traceback(lines: Sequence[str], cells: Mapping[int, str]) -> str:
+    """Return a traceback as plain text that calls the cells by their names."""
+    newest = next(reversed(list(cells.values())), "")
+    text = re.sub(r"^-{10,}\n", "", COLORS.sub("", "\n".join(lines)))
+    return re.sub(
+        r"Cell In ?\[(\d+)\]",
+        lambda match: f"cell {cells.get(int(match[1]), newest)}",
+        text,
+    ).strip("\n")
+
+
+# ## The process
+# %% kernel_env
+def kernel_env(base: Mapping[str, str], paths: Sequence[Path]) -> dict[str, str]:
+    """Return the environment of a kernel that can import from `paths`."""
+    env = {
+        name: value
+        for name, value in base.items()
+        if name != "MPLBACKEND" and not name.startswith("PYTEST_")
+    }
+    places = [*map(str, paths), base.get("PYTHONPATH", "")]
+    return env | {"PYTHONPATH": os.pathsep.join(place for place in places if place)}
+
+
+# %% make_home
+def make_home() -> Path:
+    """Make a private folder for a kernel's sockets and its log."""
+    place = tempfile.gettempdir()
+    if os.name == "posix" and len(place) > 60:
+        place = "/tmp"
+    return Path(tempfile.mkdtemp(prefix="litml-", dir=place))
+
+
+# %% KernelError
+class KernelError(LitmlError):
+    """A kernel that is not installed, or does not start."""
+
+
+# %% make_manager
+def make_manager(name: str, home: Path) -> "AsyncKernelManager":
+    """Return jupyter_client's manager for a kernel of that name, not yet started.
+
+    `python3` is always the Python that litml runs in. Raises `KernelError` for a
+    name that is not installed.
+    """
+    from jupyter_client.kernelspec import NATIVE_KERNEL_NAME, NoSuchKernel
+    from jupyter_client.manager import AsyncKernelManager
+
+    file = str(home / "connection.json")
+    manager = AsyncKernelManager(kernel_name=name, connection_file=file)
+    if os.name == "posix":
+        manager.transport, manager.ip = "ipc", str(home / "socket")
+    try:
+        spec = manager.kernel_spec
+    except NoSuchKernel as error:
+        installed = ", ".join(sorted(manager.kernel_spec_manager.find_kernel_specs()))
+        message = f"the kernel `{name}` is not installed"
+        hint = f"install it, or choose another in Jupyter; installed: {installed}"
+        raise KernelError(message, hint=hint) from error
+    if spec and manager.kernel_name == NATIVE_KERNEL_NAME:
+        spec.argv[0] = sys.executable  # not whatever a user once registered
+    return manager
+
+
+# %% describe_exit
+def describe_exit(code: int | None) -> str:
+    """Say what the exit code of a process means; negative ones are signals."""
+    if code is None or code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"
+
+
+# %% describe_death
+def describe_death(code: int | None, log: Path) -> Failure:
+    """Return the failure for a process that has ended, with the end of its log."""
+    words = read_tail(log)
+    return Failure("KernelDied", describe_exit(code), words, find_line(words, 0))
+
+
+def read_tail(path: Path, size: int = 4000) -> str:
+    """Return the last characters of a log; nothing if there is none."""
+    try:
+        text = path.read_bytes()[-size:].decode(errors="replace")
+    except OSError:
+        return ""
+    return COLORS.sub("", text).strip()
+
+
+# %% describe_timeout
+def describe_timeout(timeout: float, found: Failure | None, killed: bool) -> Failure:
+    """Return the failure for a cell that was stopped; `found` says where it was."""
+    end = "it ignored an interrupt and was killed" if killed else "interrupted"
+    value = f"still running after {timeout:g} s; {end}"
+    if found is None:
+        return Failure("Timeout", value)
+    return Failure("Timeout", value, found.traceback, found.line)
+
+
+# ## A conversation
+# %% Exchange
+@dataclass(slots=True)
+class Exchange:
+    """A request and what has come back for it; `requests` are ids, the first first."""
+
+    requests: list[str]
+    area: OutputArea
+    reply: dict[str, Any] | None = None
+    idle: bool = False
+
+    @property
+    def done(self) -> bool:
+        """Has everything come that will?"""
+        return self.idle and self.reply is not None
+
+    def take(self, message: dict[str, Any]) -> None:
+        """Take in one message of either channel."""
+        kind, content = message["header"]["msg_type"], message["content"]
+        parent = message["parent_header"].get("msg_id")
+        if kind == "update_display_data" or parent not in self.requests:
+            if kind == "update_display_data":
+                self.area.add(kind, content)
+        elif kind == "status":
+            self.idle |= content["execution_state"] == "idle"
+        elif kind.endswith("_reply"):
+            if parent == self.requests[0]:
+                self.reply = content
+        else:
+            self.area.add(kind, content)
+
+
+# %% receive
+TICK = 100  # milliseconds between two looks at the process
+
+
+async def receive(client: "AsyncKernelClient", exchange: Exchange) -> bool:
+    """Take in some messages; False if none came within a tick."""
+    from zmq import POLLIN
+    from zmq.asyncio import Poller
+
+    channels = [client.shell_channel, client.iopub_channel]
+    poller = Poller()
+    for channel in channels:
+        poller.register(channel.socket, POLLIN)
+    ready = dict(await poller.poll(TICK))
+    for channel in channels:
+        with suppress(Empty):
+            for _ in range(20 if channel.socket in ready else 0):
+                exchange.take(await channel.get_msg(timeout=0))
+    return bool(ready)
+
+
+# ## The kernel
+# %% Kernel
+GRACE = 2.0  # seconds a kernel has to heed an interrupt, or a request to leave
+
+
+class Kernel:
+    """A running kernel, made by `start_kernel`; an asynchronous context manager."""
+
+    def __init__(self, manager: "AsyncKernelManager", home: Path) -> None:
+        self.manager = manager
+        self.home = home
+        self.cells: dict[int, str] = {}  # names by execution count
+        self.displays: dict[str, list[Output]] = {}
+        self.busy = True
+        self.group: int | None = getattr(manager.provisioner, "pgid", None)
+        atexit.register(self.kill)
+        self.client: AsyncKernelClient = manager.client(context=manager.context)
+        self.client.start_channels(stdin=False, hb=False)
+
+    async def __aenter__(self) -> "Kernel":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def execute(self, code: str, timeout: float, name: str = "") -> Execution:
+        """Execute the code of the cell `name`, for at most `timeout` seconds."""
+        begun = time.monotonic()
+        request = self.client.execute(code, allow_stdin=False, stop_on_error=False)
+        exchange = Exchange([request], OutputArea(self.displays))
+        self.busy = True
+        await self.follow(exchange, begun + timeout)
+        late = await self.stop(exchange)
+        reply, failure = exchange.reply, None
+        self.busy = reply is None
+        if reply is not None:
+            self.cells[reply.get("execution_count", 0)] = name
+            failure = judge(reply, exchange.area, self.cells)
+        status = Status.FAILED if failure else Status.PASSED
+        if late:
+            status = Status.TIMED_OUT
+            failure = describe_timeout(timeout, failure, killed=reply is None)
+        elif reply is None:
+            status, failure = Status.DIED, await self.examine()
+        seconds = time.monotonic() - begun
+        return Execution(status, exchange.area.finish(), failure, seconds)
+
+    async def follow(self, exchange: Exchange, deadline: float) -> None:
+        """Take in messages until the exchange is done, late, or the kernel dead."""
+        while not exchange.done and time.monotonic() < deadline:
+            if await receive(self.client, exchange):
+                continue
+            if not await self.manager.is_alive():
+                return
+            if exchange.reply is not None:
+                exchange.requests.append(self.client.kernel_info())
+
+    async def stop(self, exchange: Exchange) -> bool:
+        """Interrupt a cell that was not answered; False if there is nothing to stop."""
+        if exchange.reply is not None or not await self.manager.is_alive():
+            return False
+        await self.manager.interrupt_kernel()
+        await self.follow(exchange, time.monotonic() + GRACE)
+        return True
+
+    async def examine(self) -> Failure:
+        """Say how the process ended."""
+        process = self.manager.provisioner
+        code = await process.poll() if process else None
+        return describe_death(code, self.home / "log")
+
+    async def close(self) -> None:
+        """End the process and everything in its group; a second call does nothing."""
+        try:
+            if not self.busy and await self.manager.is_alive():
+                await self.manager.request_shutdown()
+                end = time.monotonic() + GRACE
+                while await self.manager.is_alive() and time.monotonic() < end:
+                    await asyncio.sleep(0.01)
+        finally:
+            self.kill()
+            self.client.stop_channels()
+            await self.manager.shutdown_kernel(now=True)
+            shutil.rmtree(self.home, ignore_errors=True)
+
+    def kill(self) -> None:
+        """Kill the kernel's process group at once, where there are such groups."""
+        atexit.unregister(self.kill)
+        if self.group is not None and self.group != os.getpgrp():
+            with suppress(ProcessLookupError):
+                os.killpg(self.group, signal.SIGKILL)
+        self.group = None
+
+
+# %% start_kernel
+async def start_kernel(
+    folder: Path,
+    name: str = "python3",
+    paths: Sequence[Path] = (),
+    startup: float = 60.0,
+) -> Kernel:
+    """Start a kernel that works in `folder` and can import from `paths`.
+
+    Raises `KernelError` if it is not installed or not ready in `startup` seconds.
+    """
+    home = make_home()
+    try:
+        manager = make_manager(name, home)
+        await launch(manager, folder, kernel_env(os.environ, paths))
+    except BaseException:
+        shutil.rmtree(home, ignore_errors=True)
+        raise
+    kernel = Kernel(manager, home)
+    try:
+        await wait_until_ready(kernel, startup)
+    except BaseException:
+        await kernel.close()
+        raise
+    return kernel
+
+
+# %% wait_until_ready
+async def wait_until_ready(kernel: Kernel, startup: float) -> None:
+    """Wait until the kernel answers; raises `KernelError` if it does not."""
+    deadline = time.monotonic() + startup
+    while await kernel.manager.is_alive():
+        exchange = Exchange([kernel.client.kernel_info()], OutputArea())
+        # What it publishes before we are connected is lost: ask again.
+        await kernel.follow(exchange, min(time.monotonic() + 0.5, deadline))
+        if exchange.done:
+            kernel.busy = False
+            return
+        if time.monotonic() >= deadline:
+            message = f"the kernel did not get ready within {startup:g} s"
+            raise KernelError(message, hint=read_tail(kernel.home / "log") or None)
+    dead = await kernel.examine()
+    message = f"the kernel did not start: {dead.value}"
+    raise KernelError(message, hint=dead.traceback or None)
+
+
+# %% launch
+async def launch(
+    manager: "AsyncKernelManager", folder: Path, env: dict[str, str]
+) -> None:
+    """Start the process; its own output goes to a log beside the sockets."""
+    spec = manager.kernel_spec
+    python = spec is not None and any("ipykernel" in word for word in spec.argv)
+    # What a test types is not the user's history.
+    extra = ["--HistoryManager.hist_file=:memory:"] if python else []
+    log = Path(manager.connection_file).with_name("log")
+    try:
+        with log.open("wb") as out:
+            await manager.start_kernel(
+                cwd=str(folder), env=env, stdout=out, stderr=out, extra_arguments=extra
+            )
+    except OSError as error:
+        message = f"the kernel `{manager.kernel_name}` cannot be started: {error}"
+        raise KernelError(message) from error
+    except BaseException:
+        await manager.shutdown_kernel(now=True)
+        raise
+
+
+# ## Without `await`
+# %% Loop
+T = TypeVar("T")
+
+
+class Loop:
+    """An event loop in a thread; a context manager."""
+
+    def __init__(self) -> None:
+        # Of Windows's two loops this is the one that ZeroMQ can use.
+        self.loop = asyncio.SelectorEventLoop()
+        self.thread = Thread(target=self.loop.run_forever, daemon=True)
+        self.thread.start()
+
+    def __enter__(self) -> "Loop":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine to its end and return what it returns."""
+        ended = Event()
+
+        async def watched() -> T:
+            try:
+                return await work
+            finally:
+                ended.set()
+
+        future: Future[T] = asyncio.run_coroutine_threadsafe(watched(), self.loop)
+        try:
+            while not future.done():
+                wait([future], timeout=0.5)  # without it Windows hears no Ctrl-C
+            return future.result()
+        except BaseException:
+            if future.cancel():
+                ended.wait(timeout=10)
+            raise
+
+    def close(self) -> None:
+        """Stop the loop and its thread; a second call does nothing."""
+        if not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self.thread.join()
+            self.loop.close()

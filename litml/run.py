@@ -1,0 +1,442 @@
+# Exported from nbs/11_run.ipynb. Edit either side, then run `litml sync`.
+"""Run a notebook from its first cell to its last, and say what became of each."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from litml.cells import (
+    COMMENTS,
+    NEEDS,
+    Directive,
+    read_directives,
+    split_words,
+)
+from litml.kernel import Execution, Failure, Kernel, Loop, Output, Status, start_kernel
+from litml.notebook import (
+    Cell,
+    LitmlError,
+    Location,
+    Notebook,
+    parse_notebook,
+    suggest,
+)
+from litml.project import Project
+
+__all__ = [
+    "Policy",
+    "make_policy",
+    "has_gpu",
+    "Step",
+    "plan_notebook",
+    "has_code",
+    "plan_cell",
+    "reason_to_skip",
+    "SWITCH",
+    "read_switches",
+    "CellRun",
+    "NotebookRun",
+    "weigh",
+    "Runner",
+    "run_async",
+    "run_notebook",
+    "describe_failure",
+    "list_source",
+    "UNSTABLE",
+    "settle",
+    "store_output",
+    "XML",
+    "save_outputs",
+]
+
+
+# ## What a cell asks for
+# %% Policy
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How notebooks are run; times in seconds.
+
+    Notebooks' names are relative to `root`; kernels can import from `paths`. A cell
+    with a directive among `flags` is skipped unless that is among `asked`.
+    """
+
+    root: Path
+    timeout: float = 600.0
+    startup: float = 60.0
+    flags: tuple[str, ...] = ()
+    asked: frozenset[str] = frozenset()
+    paths: tuple[Path, ...] = ()
+
+
+# %% make_policy
+def make_policy(project: Project, asked: Iterable[str] = ()) -> Policy:
+    """Return a project's policy. Raises `LitmlError` for an unknown word in `asked`."""
+    flags = project.config.test_flags
+    known = [*NEEDS, *flags]
+    for word in asked:
+        if word not in known:
+            hint = suggest(word, known) or f"there are {', '.join(known)}"
+            raise LitmlError(f"neither a need nor a test flag: `{word}`", hint=hint)
+    return Policy(
+        root=project.root,
+        timeout=project.config.timeout,
+        flags=flags,
+        asked=frozenset(asked),
+        paths=(project.package_dir.parent,),
+    )
+
+
+# %% has_gpu
+@cache
+def has_gpu() -> bool:
+    """Is there a graphics card of NVIDIA's that programs of this process may use?"""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1"):
+        return False
+    if any(Path("/dev").glob("nvidia[0-9]*")):
+        return True
+    if not (tool := shutil.which("nvidia-smi")):
+        return False
+    try:
+        listed = subprocess.run([tool, "-L"], capture_output=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return listed.returncode == 0 and b"GPU" in listed.stdout
+
+
+# ## Steps
+# %% Step
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A code cell to run, unless `skip` says why not.
+
+    `raises` holds the errors of which one is expected; an empty tuple allows any
+    or none.
+    """
+
+    cell: str
+    source: str
+    timeout: float
+    skip: str = ""
+    raises: tuple[str, ...] | None = None
+
+
+# %% plan_notebook
+def plan_notebook(notebook: Notebook, policy: Policy) -> tuple[Step, ...]:
+    """Return the notebook's steps in order.
+
+    Raises `DirectiveError` for a wrong directive, `LitmlError` for an id used twice.
+    """
+    whole = read_switches(notebook)
+    found = read_directives(notebook, policy.flags)
+    steps = [
+        plan_cell(cell, directives, whole, policy)
+        for cell, directives in zip(notebook.cells, found, strict=True)
+        if cell.kind == "code" and has_code(cell.source, notebook.language)
+    ]
+    names = [step.cell for step in steps]
+    for name in names:
+        if names.count(name) > 1:
+            at = Location(notebook.name, name)
+            hint = "open and save it in Jupyter once"
+            raise LitmlError("two cells have this id", at=at, hint=hint)
+    return tuple(steps)
+
+
+# %% has_code
+def has_code(source: str, language: str) -> bool:
+    """Is there anything in the cell to execute, be it a magic?"""
+    comment = COMMENTS.get(language, "#")
+    lines = [line.strip() for line in source.splitlines()]
+    return any(line and not line.startswith(comment) for line in lines)
+
+
+# %% plan_cell
+def plan_cell(
+    cell: Cell, said: dict[str, Directive], whole: dict[str, bool], policy: Policy
+) -> Step:
+    """Return one cell's step; `whole` holds what the notebook says for all of them."""
+    tags = cell.metadata.get("tags") or []
+    raises = tuple(split_words(said["raises"].value)) if "raises" in said else None
+    return Step(
+        cell=cell.id,
+        source=cell.source,
+        timeout=float(said["timeout"].value) if "timeout" in said else policy.timeout,
+        skip=reason_to_skip(said, tags, whole, policy),
+        raises=() if "raises-exception" in tags and raises is None else raises,
+    )
+
+
+# %% reason_to_skip
+def reason_to_skip(
+    said: dict[str, Directive], tags: list[str], whole: dict[str, bool], policy: Policy
+) -> str:
+    """Return why a cell is not to be run, or nothing."""
+    if "skip" in said:
+        return said["skip"].value or "marked `skip`"
+    if "skip-execution" in tags:
+        return "tagged `skip-execution`"
+    if whole.get("skip_exec"):
+        return "the notebook says `skip_exec`"
+    if "eval" in said and said["eval"].value == "false":
+        return "marked `eval: false`"
+    if "eval" not in said and not whole.get("eval", True):
+        return "the notebook says `eval: false`"
+    for flag in policy.flags:
+        if flag in said and flag not in policy.asked:
+            return f"`{flag}` was not asked for"
+    needs = split_words(said["needs"].value) if "needs" in said else []
+    for need in needs:
+        if need not in policy.asked and not (need == "gpu" and has_gpu()):
+            return "needs a GPU" if need == "gpu" else f"`{need}` was not asked for"
+    return ""
+
+
+# %% read_switches
+SWITCH = re.compile(r"^(?:[-*] +)?(skip_exec|eval):\s*(\w+)\s*$", re.MULTILINE)
+
+
+def read_switches(notebook: Notebook) -> dict[str, bool]:
+    """Return `skip_exec` and `eval` of the front matter, where they stand."""
+    shared = notebook.metadata.get("nbdev")
+    pairs = list(shared.items()) if isinstance(shared, dict) else []
+    texts = {"raw": "", "markdown": ""}
+    for cell in notebook.cells:
+        if cell.kind in texts and not texts[cell.kind]:
+            texts[cell.kind] = cell.source
+    for kind, opening in [("markdown", "# "), ("raw", "---")]:
+        if texts[kind].lstrip().startswith(opening):
+            pairs += SWITCH.findall(texts[kind])
+    yes = ("true", "yes", "on", "1")
+    switches = {key: str(value).lower() in yes for key, value in pairs}
+    return {key: on for key, on in switches.items() if key in ("skip_exec", "eval")}
+
+
+# ## The run
+# %% CellRun
+@dataclass(frozen=True, slots=True)
+class CellRun:
+    """What became of one cell; `reason` says why it was skipped or not run."""
+
+    cell: str
+    status: Status
+    outputs: tuple[Output, ...] = ()
+    seconds: float = 0.0
+    failure: Failure | None = None
+    reason: str = ""
+
+
+# %% NotebookRun
+@dataclass(frozen=True, slots=True)
+class NotebookRun:
+    """What became of a notebook, cell by cell."""
+
+    notebook: str
+    cells: tuple[CellRun, ...]
+
+    @property
+    def failed(self) -> CellRun | None:
+        """The cell that did not pass; there is at most one, for it ends the run."""
+        return next((run for run in self.cells if run.failure), None)
+
+    @property
+    def passed(self) -> bool:
+        """Did no cell fail?"""
+        return self.failed is None
+
+    @property
+    def seconds(self) -> float:
+        """The time spent in cells."""
+        return sum(run.seconds for run in self.cells)
+
+
+# %% weigh
+def weigh(step: Step, done: Execution) -> CellRun:
+    """Return the run of a step: what was executed against what was expected."""
+    status, failure = done.status, done.failure
+    if step.raises is not None and status is Status.FAILED and failure:
+        if not step.raises or failure.name in step.raises:
+            status, failure = Status.PASSED, None
+        else:
+            message = f"{failure.value} (expected: {' or '.join(step.raises)})"
+            failure = Failure(failure.name, message, failure.traceback, failure.line)
+    elif step.raises and status is Status.PASSED:
+        expected = " or ".join(step.raises)
+        failure = Failure("NotRaised", f"expected {expected}, and nothing was raised")
+        status = Status.FAILED
+    return CellRun(step.cell, status, done.outputs, done.seconds, failure)
+
+
+# %% Runner
+class Runner:
+    """Runs a notebook's steps in order, in one kernel, as far as it is asked."""
+
+    def __init__(self, notebook: Notebook, policy: Policy) -> None:
+        self.notebook = notebook
+        self.policy = policy
+        self.steps = plan_notebook(notebook, policy)
+        self.runs: list[CellRun] = []
+        self.kernel: Kernel | None = None
+
+    @property
+    def failed(self) -> CellRun | None:
+        """The cell that did not pass, if there has been one."""
+        return self.runs[-1] if self.runs and self.runs[-1].failure else None
+
+    async def run_to(self, index: int) -> None:
+        """Run the steps up to that index and including it, or up to a failure.
+
+        Raises `KernelError` if there is no kernel to run them in.
+        """
+        while len(self.runs) <= index and not self.failed:
+            step = self.steps[len(self.runs)]
+            self.runs.append(await self.run_step(step))
+
+    async def run_step(self, step: Step) -> CellRun:
+        """Run one step in the kernel, which is started if it is the first."""
+        if step.skip:
+            return CellRun(step.cell, Status.SKIPPED, reason=step.skip)
+        kernel = await self.open()
+        return weigh(step, await kernel.execute(step.source, step.timeout, step.cell))
+
+    async def open(self) -> Kernel:
+        """Return the kernel, which is started if there is none."""
+        if self.kernel is None:
+            self.kernel = await self.start()
+        return self.kernel
+
+    async def start(self) -> Kernel:
+        """Start the kernel that the notebook names, in the notebook's folder."""
+        spec = self.notebook.metadata.get("kernelspec") or {}
+        folder = (self.policy.root / self.notebook.name).parent
+        try:
+            return await start_kernel(
+                folder,
+                str(spec.get("name") or "python3"),
+                self.policy.paths,
+                self.policy.startup,
+            )
+        except LitmlError as error:
+            error.at = error.at or Location(self.notebook.name)
+            raise
+
+    async def close(self) -> None:
+        """End the kernel, and forget what has been run."""
+        kernel, self.kernel, self.runs = self.kernel, None, []
+        if kernel:
+            await kernel.close()
+
+
+# %% run_async
+async def run_async(
+    notebook: Notebook,
+    policy: Policy,
+    tell: Callable[[CellRun], None] = lambda run: None,
+) -> NotebookRun:
+    """Run a whole notebook; `tell` is called after each cell.
+
+    Raises `LitmlError` if it cannot be run at all; a failing cell is a result.
+    """
+    runner = Runner(notebook, policy)
+    try:
+        for index in range(len(runner.steps)):
+            await runner.run_to(index)
+            if len(runner.runs) > index:
+                tell(runner.runs[index])
+        runs, failed = list(runner.runs), runner.failed
+    finally:
+        await runner.close()
+    for step in runner.steps[len(runs) :]:
+        reason = f"an earlier cell failed: {failed.cell}" if failed else ""
+        runs.append(CellRun(step.cell, Status.NOT_RUN, reason=reason))
+    return NotebookRun(notebook.name, tuple(runs))
+
+
+# %% run_notebook
+def run_notebook(
+    notebook: Notebook,
+    policy: Policy,
+    tell: Callable[[CellRun], None] = lambda run: None,
+) -> NotebookRun:
+    """Do what `run_async` does, and wait for it."""
+    with Loop() as loop:
+        return loop.run(run_async(notebook, policy, tell))
+
+
+# ## Telling what went wrong
+# %% describe_failure
+def describe_failure(notebook: str, source: str, run: CellRun) -> str:
+    """Return the report on a cell that failed, of which `source` is the text."""
+    failure = run.failure
+    if failure is None:
+        raise ValueError(f"cell {run.cell} did not fail")
+    at = Location(notebook, run.cell, failure.line)
+    listing = list_source(source, failure.line)
+    parts = [f"{failure}\n  at {at}", listing, failure.traceback]
+    return "\n\n".join(part for part in parts if part)
+
+
+# %% list_source
+def list_source(source: str, line: int | None, around: int = 10) -> str:
+    """Return numbered lines of a cell, the one at fault marked; long cells are cut."""
+    lines = source.splitlines()
+    middle = line or 1
+    shown = range(max(1, middle - around), min(len(lines), middle + around) + 1)
+    return "\n".join(
+        f"{'>' if number == line else ' '} {number:3}  {lines[number - 1]}".rstrip()
+        for number in shown
+    )
+
+
+# ## Keeping the outputs
+# %% UNSTABLE
+UNSTABLE = [
+    (re.compile(r" at 0x[0-9a-fA-F]+"), ""),
+    (re.compile(r"[^\s\"']*[/\\]ipykernel_\d+[/\\]\d+\.py"), "<cell>"),
+    (re.compile(r"(In ?\[)\d+(\])"), r"\1 \2"),
+]
+
+
+def settle(text: str) -> str:
+    """Return a text without what would differ in the next run."""
+    for pattern, stable in UNSTABLE:
+        text = pattern.sub(stable, text)
+    return text
+
+
+# %% store_output
+def store_output(output: Output) -> Output:
+    """Return an output as it is stored in a notebook's file, in a stable form."""
+    stored: Output = json.loads(json.dumps(output, sort_keys=True))
+    if stored["output_type"] == "stream":
+        stored["text"] = settle(stored["text"]).splitlines(keepends=True)
+    elif stored["output_type"] == "error":
+        stored["traceback"] = [settle(line) for line in stored["traceback"]]
+    for kind, value in stored.get("data", {}).items():
+        if isinstance(value, str) and (kind.startswith("text/") or kind in XML):
+            stored["data"][kind] = settle(value).splitlines(keepends=True)
+    return stored
+
+
+XML = ("application/javascript", "image/svg+xml")
+
+
+# %% save_outputs
+def save_outputs(notebook: Notebook, run: NotebookRun) -> Notebook:
+    """Return a copy of the notebook that holds the outputs of its run."""
+    copy = parse_notebook(notebook.to_bytes(), notebook.name)
+    runs = {cell.cell: cell for cell in run.cells}
+    for cell in copy.cells:
+        if cell.kind != "code":
+            continue
+        cell.data["execution_count"] = None
+        cell.metadata.pop("execution", None)
+        done = runs.get(cell.id)
+        if done and done.status is not Status.SKIPPED:
+            cell.data["outputs"] = [store_output(output) for output in done.outputs]
+    return copy
