@@ -485,7 +485,7 @@ def trace_line(text: str, line: int) -> tuple[str, int]:
     above = bisect_right(ungrown.lines, line)
     if above and ungrown.lines[above - 1] != line:
         name = find_declared(text.split("\n"), line)
-        found = re.search(rf"(?m)^(?:async )?def {name}\b", ungrown.text)
+        found = re.search(rf"(?m)^(?:async )?def {name or '-'}\b", ungrown.text)
         above = ungrown.text.count("\n", 0, found.start()) + 1 if found else above
     return ungrown.text, max(above, 1)
 
