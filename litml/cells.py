@@ -5,6 +5,7 @@ import ast
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 from litml.notebook import Cell, LitmlError, Location, Notebook, suggest
 
@@ -12,6 +13,7 @@ __all__ = [
     "Directive",
     "Head",
     "split_head",
+    "head_pattern",
     "DirectiveError",
     "split_words",
     "read_directives",
@@ -43,11 +45,16 @@ COMMENTS = {
 # %% parse_line
 def parse_line(text: str, number: int, prefix: str = "#") -> Directive | None:
     """Read one line as a directive, or return None if it is not one."""
-    pattern = rf"\s*{re.escape(prefix)}\s*\|\s*([^\s:]+)[^\S\n]*:?\s?(.*)"
-    if not (match := re.match(pattern, text)):
+    if not (match := line_pattern(prefix).match(text)):
         return None
     value = match[2].strip()
     return Directive(match[1], "" if value == "true" else value, number)
+
+
+@cache
+def line_pattern(prefix: str) -> re.Pattern[str]:
+    """Return the pattern of a directive line."""
+    return re.compile(rf"\s*{re.escape(prefix)}\s*\|\s*([^\s:]+)[^\S\n]*:?\s?(.*)")
 
 
 # ## The head of a cell
@@ -69,20 +76,30 @@ class Head:
 # %% split_head
 def split_head(source: str, language: str = "python") -> Head:
     """Split a cell's source into its head and its body."""
+    prefix = COMMENTS.get(language, "#")
+    if not head_pattern(prefix).match(source):  # most cells have no head
+        above = len(source) - len(source.lstrip())
+        start = source.rfind("\n", 0, above) + 1
+        return Head((), (), source[start:].rstrip(), source.count("\n", 0, start) + 1)
     directives: list[Directive] = []
     magics: list[str] = []
     lines = source.split("\n")
-    prefix = COMMENTS.get(language, "#")
     top = 0
     for top, text in enumerate([*lines, "end"]):
         if directive := parse_line(text, top + 1, prefix):
             directives.append(directive)
-        elif text.startswith("%%"):
+        elif text.lstrip().startswith("%%"):
             magics.append(text)
-        elif text.strip() and not re.match(rf"\s*{re.escape(prefix)}\s*\|", text):
+        elif text.strip() and not head_pattern(prefix).match(text):
             break
     body = "\n".join(lines[top:]).rstrip()
     return Head(tuple(directives), tuple(magics), body, top + 1)
+
+
+@cache
+def head_pattern(prefix: str) -> re.Pattern[str]:
+    """Return what begins a head, blank lines aside: a bar in a comment, or `%%`."""
+    return re.compile(rf"\s*(?:{re.escape(prefix)}\s*\||%%)")
 
 
 # ## Which names there are

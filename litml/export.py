@@ -4,8 +4,10 @@
 import ast
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from types import CodeType
 
 from litml.cells import Directive, bound_names, read_directives, split_head
 from litml.notebook import Cell, LitmlError, Location, Notebook
@@ -19,6 +21,7 @@ __all__ = [
     "Module",
     "assemble",
     "render_module",
+    "SPANNING",
     "check_module",
 ]
 
@@ -36,7 +39,8 @@ class Chunk:
 
     `line` is where the code begins in the cell, from 1. `names` are those it adds to
     `__all__`, and `headings` the prose headings that stand above it. Does it hold only
-    imports? Does it begin with a string of its own, as a docstring does?
+    imports? Does it begin with a string of its own, as a docstring does? Is it known to
+    compile?
     """
 
     notebook: str
@@ -48,6 +52,7 @@ class Chunk:
     headings: tuple[str, ...] = ()
     is_imports: bool = False
     is_docstring: bool = False
+    is_checked: bool = False
 
     def at(self, line: int = 1) -> Location:
         """Return the place in the notebook of a line of the code, from 1."""
@@ -79,16 +84,43 @@ def make_chunk(
     module = module_path(project, marks[0].value, at) if marks[0].value else own
     line = head.body_line - len(head.magics)
     chunk = Chunk(notebook.name, cell.id, line, module, code)
+    return read_chunk(chunk, is_public="exporti" not in said)
+
+
+# %% read_chunk
+def read_chunk(chunk: Chunk, is_public: bool) -> Chunk | None:
+    """Return the chunk with its names, or None if there is no code in it."""
+    names = plain_names(compile_chunk(chunk)) if is_plain(chunk.code) else []
+    if names:
+        public = tuple(name for name in names if not name.startswith("_"))
+        return replace(chunk, names=public if is_public else (), is_checked=True)
     tree = parse_chunk(chunk)
-    names = tuple(bound_names(tree)) if "exporti" not in said else ()
+    compile_chunk(chunk)
     if not tree.body:
         return None
     return replace(
         chunk,
-        names=names,
+        names=tuple(bound_names(tree)) if is_public else (),
         is_imports=all(is_import(node) for node in tree.body),
         is_docstring=ast.get_docstring(tree) is not None,
+        is_checked=True,
     )
+
+
+# %% is_plain
+DEFINITION = r"(?:async )?(?:def|class) \w+ ?[(:]"
+OTHER = re.compile(rf"(?m)^(?![ \t#)\]}}]|{DEFINITION}|@(?![\w.]*\bpatch)|$)")
+
+
+def is_plain(code: str) -> bool:
+    """Are there only definitions in the code, none of them a patch?"""
+    return OTHER.search(code) is None
+
+
+def plain_names(code: CodeType) -> list[str]:
+    """Return the names of the definitions in compiled code that holds nothing else."""
+    inner = [one.co_name for one in code.co_consts if isinstance(one, CodeType)]
+    return list(dict.fromkeys(name for name in inner if name[0] != "<"))
 
 
 # %% is_import
@@ -112,11 +144,24 @@ def check_id(cell: Cell, at: Location) -> None:
 # %% parse_chunk
 def parse_chunk(chunk: Chunk) -> ast.Module:
     """Parse the code of a chunk; raises `ExportError` at the line that is wrong."""
+    with syntax_errors_of(chunk):
+        return ast.parse(chunk.code)
+
+
+def compile_chunk(chunk: Chunk) -> CodeType:
+    """Compile the code of a chunk; raises `ExportError` at the line that is wrong."""
+    with syntax_errors_of(chunk):
+        return compile(chunk.code, chunk.cell, "exec", dont_inherit=True)
+
+
+@contextmanager
+def syntax_errors_of(chunk: Chunk) -> Iterator[None]:
+    """Turn what Python says about the code of a chunk into an error about its cell."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return ast.parse(chunk.code)
-    except (SyntaxError, ValueError) as error:
+            yield
+    except (SyntaxError, ValueError, RecursionError) as error:
         line = getattr(error, "lineno", None) or 1
         raise explain_syntax(error, chunk, line) from error
 
@@ -412,8 +457,13 @@ def wrap(docstring: str, width: int = 82) -> str:
 
 # ## Proving it
 # %% check_module
+SPANNING = re.compile(r"(?m)^(?:from __future__ |global )")
+
+
 def check_module(text: str, starts: list[tuple[int, Chunk]], path: str) -> None:
     """Compile a module's text; raises `ExportError` at the cell that is wrong."""
+    if all(chunk.is_checked for _, chunk in starts) and not SPANNING.search(text):
+        return
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -3,13 +3,14 @@
 
 import json
 import os
-import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
 from litml.notebook import LitmlError, Location
+from litml.stamps import YOUNG, notes_folder
 
 __all__ = ["WriteError", "state_dir", "locked", "Transaction"]
 
@@ -23,15 +24,7 @@ class WriteError(LitmlError):
 # %% state_dir
 def state_dir(root: Path) -> Path:
     """Return the folder of litml's notes on the project; it may not exist yet."""
-    for top in [root, *root.parents]:
-        git = top / ".git"
-        if git.is_file():  # a linked work tree or a submodule
-            link = re.match(r"gitdir: (.+)", git.read_text("utf-8"))
-            git = (top / link[1].strip()).resolve() if link else git
-        if git.is_dir():
-            below = root.relative_to(top).as_posix()
-            return git / "litml" / below.replace("%", "%25").replace("/", "%2F")
-    return root / ".litml"
+    return Path(notes_folder(str(root)))
 
 
 # %% make_state
@@ -112,6 +105,8 @@ class Transaction:
             self.temporaries[path] = temporary
             path.parent.mkdir(parents=True, exist_ok=True)
             write_new(temporary, data, like=path)
+            old = time.time_ns() - 2 * YOUNG  # see 02a_stamps
+            os.utime(temporary, ns=(old, old))
         except OSError as error:
             raise failed(path, error) from error
         return True

@@ -3,7 +3,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -106,24 +106,31 @@ def follow_cells(
 ) -> None:
     """Give cells without an id of their own the id they have in the other two."""
     free = [cell for cell in notebook.cells if not cell.data.get("id")]
-    before, now = [one.id for one in base], [cell.id for cell in notebook.cells]
-    if not free or before == now:
+    before = [one.id for one in base]
+    if not free or before == [cell.id for cell in notebook.cells]:
         return
     refuse_twins(free, notebook.name)
+    new = {one.text: one.id for one in theirs if one.id not in before}
+    for cell in free:  # inserted by an earlier application of the view
+        if cell.id not in before:
+            text = make_piece("", cell.kind, cell.source).text
+            cell.derived_id = new.get(text, cell.derived_id)
+    now = [cell.id for cell in notebook.cells]
+    for old, place in pair_changed(before, now):
+        if old not in now and now[place] not in new.values():
+            notebook.cells[place].derived_id = old
+
+
+def pair_changed(
+    before: Sequence[str], now: Sequence[str]
+) -> Iterator[tuple[str, int]]:
+    """Yield the ids that gave way to others, with the places of those."""
     import difflib
 
     matcher = difflib.SequenceMatcher(None, before, now, autojunk=False)
     for tag, start, end, low, high in matcher.get_opcodes():
         if tag == "replace" and end - start == high - low:
-            for id, cell in zip(
-                before[start:end], notebook.cells[low:high], strict=True
-            ):
-                cell.derived_id = cell.derived_id if id in now else id
-    new = {one.text: one.id for one in theirs if one.id not in {*before, *now}}
-    for cell in free:
-        if cell.id not in before:
-            text = make_piece("", cell.kind, cell.source).text
-            cell.derived_id = new.get(text, cell.derived_id)
+            yield from zip(before[start:end], range(low, high), strict=True)
 
 
 def refuse_twins(cells: Sequence[Cell], name: str) -> None:
@@ -214,7 +221,24 @@ def plan_view(
     if [piece.text for piece in ours] == [piece.text for piece in theirs]:
         return Plan()
     follow_cells(notebook, base, theirs)
-    return plan_edits(base, cell_pieces(notebook), theirs, take)
+    ours = cell_pieces(notebook)
+    plan = plan_edits(base, ours, theirs, take)
+    both = {piece.id for piece in base} & {piece.id for piece in theirs}
+    if is_idle(plan.edits, [piece.id for piece in ours if piece.id in both]):
+        plan.edits = [edit for edit in plan.edits if edit.action != "move"]
+    return plan
+
+
+def is_idle(edits: Iterable[Edit], ids: Sequence[str]) -> bool:
+    """Do the moves among the edits leave the cells in the order that they have?"""
+    order = list(ids)
+    for edit in edits:
+        if edit.action == "move":
+            order.remove(edit.piece.id)
+            order.insert(
+                order.index(edit.after) + 1 if edit.after else 0, edit.piece.id
+            )
+    return order == list(ids)
 
 
 def bare_edit(edit: Edit) -> Edit:
@@ -418,6 +442,9 @@ def remove_cell(notebook: Notebook, id: str, expect: str | None = None) -> None:
 def move_cell(notebook: Notebook, id: str, after: str | None) -> None:
     """Move a cell behind another one, or to the beginning."""
     cell = find_cell(notebook, id)
+    if after == id:
+        at = Location(notebook.name, id)
+        raise LensError("a cell cannot stand behind itself", at=at)
     others = [other for other in notebook.cells if other is not cell]
     place = others.index(find_cell(notebook, after)) + 1 if after else 0
     notebook.cells = [*others[:place], cell, *others[place:]]

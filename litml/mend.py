@@ -4,7 +4,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, takewhile
 
 from litml.notebook import Location
 from litml.view import LensError, Section, trim
@@ -82,23 +82,23 @@ def find_tail(section: Section, lost: Section, above: Section) -> int | None:
     lines, block = section.lines, lost.lines
     if not block or lines == above.lines:
         return None
+    starts = [i for i, line in enumerate(lines, start=1) if not line.strip()]
+    starts += [] if above.lines else [0]
     if count(lines, block) > count(above.lines, block):
-        for i in range(len(lines) - len(block), -1, -1):
-            if lines[i : i + len(block)] == block and is_parted(lines, i):
-                return i
-    if lost.kind == "code":
-        names = definitions(block) - definitions(above.lines)
-        for i, line in enumerate(lines):
-            if (match := DEFINITION.match(line)) and match[1] in names:
-                while not is_parted(lines, i):
-                    i -= 1
+        found = [i for i in starts if lines[i : i + len(block)] == block]
+        if found:
+            return max(found)
+    names = definitions(block) - definitions(above.lines)
+    if lost.kind == "code" and names & definitions(lines):
+        for i in sorted(starts):
+            if definitions(paragraph(lines[i:])) & names:
                 return i
     return None
 
 
-def is_parted(lines: Sequence[str], i: int) -> bool:
-    """Is there no line above line `i`, or a blank one?"""
-    return i == 0 or not lines[i - 1].strip()
+def paragraph(lines: Sequence[str]) -> list[str]:
+    """Return the lines up to the first blank one."""
+    return list(takewhile(str.strip, lines))
 
 
 def count(lines: Sequence[str], block: Sequence[str]) -> int:

@@ -11,7 +11,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from litml.cells import Directive, is_patch, listed, read_directives, split_head
-from litml.export import Chunk, ExportError, Module, Share, refuse_other_owner
+from litml.export import (
+    Chunk,
+    ExportError,
+    Module,
+    Share,
+    compile_chunk,
+    is_plain,
+    plain_names,
+    refuse_other_owner,
+)
 from litml.notebook import Cell, Location, Notebook
 from litml.project import Nbdev, Project, module_path
 
@@ -168,16 +177,28 @@ def cell_chunks(
         code = ""
     elif nbdev.black:
         code = blacken(code)
+    chunk = with_names(Chunk(notebook.name, marker, line, "", code.strip("\n")))
     for mark in marks:
-        chunk = Chunk(notebook.name, marker, line, "", code.strip("\n"))
         public = mark.name != "exporti"
-        yield mark.value, replace(chunk, names=chunk_names(chunk) if public else ())
+        yield mark.value, chunk if public else replace(chunk, names=())
 
 
 MARKS = ("export", "exports", "exporti")
 
 
 # %% chunk_names
+def with_names(chunk: Chunk) -> Chunk:
+    """Return a chunk with what it adds to `__all__`, and whether it compiles."""
+    try:
+        code = compile_chunk(chunk)
+    except ExportError:
+        return replace(chunk, names=chunk_names(chunk))
+    if not is_plain(chunk.code):
+        return replace(chunk, names=chunk_names(chunk), is_checked=True)
+    names = [name for name in plain_names(code) if not name.startswith("_")]
+    return replace(chunk, names=tuple(names), is_checked=True)
+
+
 def chunk_names(chunk: Chunk) -> tuple[str, ...]:
     """Return what a chunk adds to `__all__`: nothing if it does not parse."""
     if chunk.code.lstrip().startswith(("%", "!")):
@@ -219,7 +240,7 @@ def nbdev_docstring(
 ) -> str:
     """Return the docstring of the notebook's own module, or nothing."""
     if rule == "2.3":
-        return variable_docstring(chunks)
+        return variable_docstring([c for c in chunks if c.module == chunks[0].module])
     nbdev = project.nbdev or Nbdev(3)
     texts = {
         i: read_cell(cell, notebook, nbdev)[1].lstrip("\n")
@@ -278,7 +299,7 @@ def page_address(name: str, project: Project) -> str:
 def variable_docstring(chunks: list[Chunk]) -> str:
     """Return the value of the first `_doc_ = "…"` in the chunks."""
     for chunk in chunks:
-        if "_doc_" in chunk.code:
+        if "_doc_" in chunk.code and chunk.is_checked:
             for node in ast.parse(chunk.code).body:
                 if isinstance(node, ast.Assign) and list(one_level(node)) == ["_doc_"]:
                     return str(ast.literal_eval(node.value))

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 
 from litml.files import Transaction, locked, state_dir
 from litml.notebook import LitmlError, Location, Notebook, parse_notebook
-from litml.project import Project, list_notebooks
+from litml.project import Project, list_folders, list_notebooks
 from litml.record import (
     Entry,
     Record,
     checksum,
+    exporter_files,
     is_same,
     load_record,
     look,
@@ -26,6 +27,7 @@ from litml.record import (
     refresh,
     save_record,
 )
+from litml.stamps import write_stamps
 
 if TYPE_CHECKING:
     import threading
@@ -38,6 +40,7 @@ __all__ = [
     "Base",
     "export_project",
     "RECORD",
+    "leave_stamps",
     "start_run",
     "watch_project",
 ]
@@ -409,6 +412,7 @@ def export_project(
     state = run.notes_dir
     if is_settled(run):
         refresh(state / RECORD, run.record, check)
+        leave_stamps(run, run.record, check)
         return ExportReport()
     if check:
         return make_report(run, progress)
@@ -418,11 +422,25 @@ def export_project(
         report = make_report(run, progress)
         if not report.problems:
             transaction.commit()
-            save_record(state / RECORD, next_record(run, report))
+            record = next_record(run, report)
+            save_record(state / RECORD, record)
+            leave_stamps(run, record, check)
     return report
 
 
 RECORD = "export.json"
+
+
+def leave_stamps(run: Run, record: Record, check: bool) -> None:
+    """Leave stamps of all that a settled project depends on; see `02a_stamps`."""
+    if check or not record.settled:
+        return
+    root = run.project.root
+    inits = {run.path_of(one).parent / "__init__.py" for one in record.files}
+    paths = [root / "pyproject.toml", root / "settings.ini", *exporter_files()]
+    paths += [*list_folders(run.project), *run.paths.values(), *inits]
+    paths += [run.path_of(target) for target in record.files]
+    write_stamps(str(run.notes_dir / "stamps"), str(root), map(str, paths))
 
 
 def start_run(project: Project, target: Path | None = None, force: bool = False) -> Run:

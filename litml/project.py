@@ -212,6 +212,16 @@ def scan(folder: Path, recursive: bool = True) -> Iterator[tuple[str, ...]]:
 
 
 # %% is_excluded
+def list_folders(project: Project) -> list[Path]:
+    """Return the folders that notebooks of the project can be in."""
+    recursive = project.nbdev is None or project.nbdev.recursive
+    found = [project.notebooks_dir]
+    for folder, inner, _ in os.walk(project.notebooks_dir) if recursive else ():
+        inner[:] = [name for name in inner if not name.startswith(("_", "."))]
+        found += [Path(folder, name) for name in inner]
+    return found
+
+
 def is_excluded(project: Project, path: Path) -> bool:
     """Does a pattern of `exclude` match the path below the notebooks' folder?"""
     name = path.relative_to(project.notebooks_dir).as_posix()

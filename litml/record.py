@@ -11,6 +11,7 @@ from pathlib import Path
 import litml
 from litml.files import write_new
 from litml.project import Project
+from litml.stamps import YOUNG
 
 __all__ = []
 
@@ -87,20 +88,17 @@ def save_record(path: Path, record: Record) -> None:
 
 
 # %% record_key
+EXPORTER = "notebook cells project export nbdev readme record package".split()
+
+
+def exporter_files() -> list[str]:
+    """Return the files of litml that decide what an export looks like."""
+    return [f"{litml.__path__[0]}/{name}.py" for name in EXPORTER]
+
+
 def record_key(project: Project) -> str:
     """Return what a record depends on besides files: litml, Python, configuration."""
-    here = litml.__path__[0]
-    parts = [
-        "notebook",
-        "cells",
-        "project",
-        "export",
-        "nbdev",
-        "readme",
-        "record",
-        "package",
-    ]
-    stamps = [os.stat(f"{here}/{name}.py").st_mtime_ns for name in parts]
+    stamps = [os.stat(path).st_mtime_ns for path in exporter_files()]
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     return f"1 {stamps} {version} {project.config} {project.nbdev}"
 
@@ -124,14 +122,11 @@ def checksum(data: bytes) -> str:
 
 
 # %% is_same
-CLOSE = 50_000_000  # ns; coarser file systems than this are not in use
-
-
 def is_same(path: Path, entry: Entry | None, record: Record) -> bool:
     """Is the file as it was when the record was written?"""
     if not entry or look(path) != (entry.size, entry.time):
         return False
-    if entry.time < record.time - CLOSE:
+    if entry.time < record.time - YOUNG:
         return True
     return checksum(path.read_bytes()) == entry.checksum
 
@@ -141,5 +136,5 @@ def refresh(path: Path, record: Record, check: bool) -> None:
     """Date a record that was found right to now, if that makes it more useful."""
     entries = [*record.notebooks.values(), *record.files.values()]
     newest = max((entry.time for entry in entries), default=0)
-    if not check and newest >= record.time - CLOSE and newest < time.time_ns() - CLOSE:
+    if not check and record.time - YOUNG <= newest < time.time_ns() - YOUNG:
         save_record(path, record)

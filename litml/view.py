@@ -4,6 +4,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from litml.notebook import Cell, LitmlError, Location, Notebook
@@ -159,8 +160,8 @@ def show(notebook: Notebook, outputs: int = 300) -> str:
 
 
 HELP = (
-    "# Edit the cells and give this text to `litml apply`."
-    " Lines that begin `#>` are outputs."
+    "#> Edit the cells and give this text to `litml apply`."
+    " It ignores lines like this one."
 )
 
 
@@ -219,10 +220,10 @@ def split_view(text: str, name: str) -> list[Section]:
     """Take a view without its first line apart; raises `LensError`."""
     lines = text.replace("\r\n", "\n").split("\n")
     starts = [i for i, line in enumerate(lines) if MARKER.match(line)]
-    ends = [*starts[1:], len(lines)]
-    above = trim([line for line in lines[: (starts or ends)[0]] if line != HELP])
+    bounds = [*starts, len(lines)]
+    above = trim(lines[: bounds[0]])
     sections = [Section("", "above", tuple(above))] if above else []
-    for start, end in zip(starts, ends, strict=True):
+    for start, end in pairwise(bounds):
         at = Location(name, line=start + 1)
         behind = MARKER.match(lines[start])
         kind, id = read_marker(((behind and behind[1]) or "").strip(), at)
