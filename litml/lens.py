@@ -3,7 +3,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -115,22 +115,26 @@ def follow_cells(
         if cell.id not in before:
             text = make_piece("", cell.kind, cell.source).text
             cell.derived_id = new.get(text, cell.derived_id)
-    now = [cell.id for cell in notebook.cells]
-    for old, place in pair_changed(before, now):
-        if old not in now and now[place] not in new.values():
-            notebook.cells[place].derived_id = old
+    gone = {one.id: one.text for one in base}
+    for cell in notebook.cells:
+        gone.pop(cell.id, None)
+    for cell in free:
+        if cell.id not in before and cell.id not in new.values():
+            cell.derived_id = most_alike(cell, gone) or cell.derived_id
+            gone.pop(cell.id, None)
 
 
-def pair_changed(
-    before: Sequence[str], now: Sequence[str]
-) -> Iterator[tuple[str, int]]:
-    """Yield the ids that gave way to others, with the places of those."""
+def most_alike(cell: Cell, texts: Mapping[str, str]) -> str | None:
+    """Return the id of the text that a cell may have had before it was edited."""
     import difflib
 
-    matcher = difflib.SequenceMatcher(None, before, now, autojunk=False)
-    for tag, start, end, low, high in matcher.get_opcodes():
-        if tag == "replace" and end - start == high - low:
-            yield from zip(before[start:end], range(low, high), strict=True)
+    now = make_piece("", cell.kind, cell.source).text
+    alike = {
+        difflib.SequenceMatcher(None, text, now, autojunk=False).ratio(): id
+        for id, text in texts.items()
+        if text.startswith(f"{cell.kind}\n")
+    }
+    return alike[max(alike)] if max(alike, default=0.0) > 0.5 else None
 
 
 def refuse_twins(cells: Sequence[Cell], name: str) -> None:
