@@ -374,17 +374,19 @@ COMMANDS = {
 
 # %% make_parser
 def make_parser(only: str | None = None) -> ArgumentParser:
-    """Return the parser; with `only`, the other commands have no arguments yet."""
+    """Return the parser of all commands, or of `only` the one that was asked for."""
     from argparse import ArgumentParser
 
     parser = ArgumentParser(prog="litml", description=litml.__doc__)
     parser.add_argument("--version", action="version", version=litml.__version__)
     commands = parser.add_subparsers(metavar="COMMAND", title="commands")
     for name, command in COMMANDS.items():
-        inner = commands.add_parser(name, help=command.help, description=command.help)
         if only in (None, name):
+            inner = commands.add_parser(
+                name, help=command.help, description=command.help
+            )
             command.add(inner)
-        inner.set_defaults(run=command.run)
+            inner.set_defaults(run=command.run)
     return parser
 
 
@@ -398,9 +400,14 @@ def main(words: Sequence[str] | None = None) -> int:
         parser.print_help(sys.stderr)
         return FAULT
     try:
-        return int(arguments.run(arguments))
+        code = arguments.run(arguments)
+        sys.stdout.flush()
+        return int(code)
     except LitmlError as error:
         print_error(error)
         return exit_code(error)
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # whoever was reading has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141

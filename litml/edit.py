@@ -208,7 +208,7 @@ def plan_moves(
         if name in moved_here and here[name] != there[name]:
             clash = Conflict(name, "both sides moved it", None, None, None, move)
             plan.conflicts.append(clash)
-        elif name not in moved_here:
+        else:
             plan.edits.append(move)
 
 

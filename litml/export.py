@@ -161,7 +161,7 @@ def syntax_errors_of(chunk: Chunk) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except (SyntaxError, ValueError, RecursionError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None) or 1
         raise explain_syntax(error, chunk, line) from error
 
@@ -174,7 +174,7 @@ def explain_syntax(error: Exception, chunk: Chunk, line: int) -> ExportError:
     """Return the error for line `line` of a chunk that Python does not accept."""
     lines = chunk.code.split("\n")
     text = lines[min(line, len(lines)) - 1]
-    reason = getattr(error, "msg", str(error))
+    reason = getattr(error, "msg", None) or str(error) or type(error).__name__
     hint = None
     if MAGIC.match(text):
         reason = f"a magic or shell line cannot be exported: `{text.strip()}`"
@@ -462,14 +462,17 @@ SPANNING = re.compile(r"(?m)^(?:from __future__ |global )")
 
 def check_module(text: str, starts: list[tuple[int, Chunk]], path: str) -> None:
     """Compile a module's text; raises `ExportError` at the cell that is wrong."""
-    if all(chunk.is_checked for _, chunk in starts) and not SPANNING.search(text):
-        return
     try:
+        text.encode()
+        if all(chunk.is_checked for _, chunk in starts) and not SPANNING.search(text):
+            return
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             compile(text, path, "exec", dont_inherit=True)
-    except (SyntaxError, ValueError, RecursionError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None) or 1
+        if isinstance(error, UnicodeEncodeError):
+            line = text.count("\n", 0, error.start) + 1
         above = [(start, chunk) for start, chunk in starts if start <= line]
         if not above:
             raise ExportError(str(error), at=Location(path, line=line)) from error

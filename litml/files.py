@@ -52,7 +52,11 @@ def failed(path: Path, error: OSError) -> WriteError:
 def locked(state: Path) -> Iterator[None]:
     """Hold the project's lock; whatever a killed process left is finished first."""
     make_state(state)
-    with (state / "lock").open("a+b") as file:
+    try:
+        lock = (state / "lock").open("a+b")
+    except OSError as error:
+        raise failed(state / "lock", error) from error
+    with lock as file:
         if os.name == "nt":
             import msvcrt
 
@@ -76,6 +80,7 @@ class Transaction:
     def __init__(self, state: Path) -> None:
         self.state = state
         self.temporaries: dict[Path, Path | None] = {}
+        self.list = state / LIST
 
     def __enter__(self) -> "Transaction":
         return self
@@ -86,9 +91,8 @@ class Transaction:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for temporary in filter(None, self.temporaries.values()):
-            with suppress(OSError):
-                temporary.unlink()
+        self.temporaries = {}
+        sweep(self.state)
 
     def stage(self, path: Path, data: bytes) -> bool:
         """Write `data` beside `path`; return False if `path` holds it already.
@@ -103,6 +107,8 @@ class Transaction:
                 self.temporaries.pop(path, None)
                 return False
             self.temporaries[path] = temporary
+            with self.list.open("a", encoding="utf-8") as file:
+                file.write(f"{temporary}\n")
             path.parent.mkdir(parents=True, exist_ok=True)
             write_new(temporary, data, like=path)
             old = time.time_ns() - 2 * YOUNG  # see 02a_stamps
@@ -123,7 +129,12 @@ class Transaction:
         self.temporaries = {}
         put_in_place(pairs)
         journal(self.state).unlink(missing_ok=True)
+        self.list.unlink(missing_ok=True)
         return [path for _, path in pairs]
+
+    def look(self, path: Path) -> os.stat_result:
+        """Return the status that `path` has, or will have after the commit."""
+        return (self.temporaries.get(path.resolve()) or path).stat()
 
 
 # %% write_new
@@ -179,7 +190,26 @@ def put_in_place(pairs: list[tuple[Path | None, Path]]) -> None:
 def recover(state: Path) -> None:
     """Finish what a killed process had begun to put in place."""
     pending = journal(state)
-    if pending.exists():
-        pairs = json.loads(pending.read_text("utf-8"))
+    try:
+        pairs = json.loads(pending.read_text("utf-8")) if pending.exists() else []
         put_in_place([(Path(new) if new else None, Path(path)) for new, path in pairs])
-        pending.unlink()
+        pending.unlink(missing_ok=True)
+        sweep(state)
+    except (OSError, ValueError) as error:
+        reason = str(getattr(error, "strerror", None) or error)
+        hint = "a killed run left this; mend or delete it"
+        message = f"cannot be finished: {reason}"
+        raise WriteError(message, at=Location(str(pending)), hint=hint) from error
+
+
+LIST = "temporary.txt"
+
+
+def sweep(state: Path) -> None:
+    """Remove the temporary files on the list that were never put in place."""
+    names = state / LIST
+    if names.exists():
+        for name in names.read_text("utf-8").splitlines():
+            with suppress(OSError):
+                Path(name).unlink()
+        names.unlink()

@@ -7,25 +7,27 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from litml.files import Transaction, locked, state_dir
+from litml.files import Transaction, WriteError, locked, state_dir
 from litml.notebook import LitmlError, Location, Notebook, parse_notebook
 from litml.project import Project, list_folders, list_notebooks
 from litml.record import (
     Entry,
     Record,
     checksum,
+    dump_record,
     exporter_files,
     is_same,
     load_record,
     look,
     record_key,
     refresh,
-    save_record,
 )
 from litml.stamps import write_stamps
 
@@ -40,6 +42,7 @@ __all__ = [
     "Base",
     "export_project",
     "RECORD",
+    "renew",
     "leave_stamps",
     "start_run",
     "watch_project",
@@ -150,6 +153,7 @@ def render_target(
     """Return the text of a target, and the ids of the cells in it."""
     from litml.export import assemble, check_module, render_module
     from litml.nbdev import assemble_nbdev
+    from litml.patch import grow_classes
     from litml.readme import render_readme
 
     if target == README:
@@ -157,8 +161,11 @@ def render_target(
     shares = [share for _, share in parts]
     put_together = assemble_nbdev if run.project.nbdev else assemble
     text, starts = render_module(put_together(target, shares))
+    ids = [chunk.cell for _, chunk in starts]
+    if not run.project.nbdev:
+        text, starts = grow_classes(text, starts)
     check_module(text, starts, run.project.name_of(run.path_of(target)))
-    return text, [chunk.cell for _, chunk in starts]
+    return text, ids
 
 
 # ### What changed
@@ -177,6 +184,8 @@ def survey(run: Run, progress: Callable[[int, int], None] | None) -> set[str]:
             affected.update(known.targets if known else ())
             try:
                 affected |= read_changed(run, name, path)
+            except WriteError:
+                raise
             except LitmlError as error:
                 run.problems.append(error)
         if progress:
@@ -241,6 +250,8 @@ def make_targets(run: Run, affected: Iterable[str]) -> None:
         try:
             parts = [read(run, name, run.paths[name].read_bytes()) for name in names]
             finish(run, target, *render_target(run, target, parts))
+        except WriteError:
+            raise
         except LitmlError as error:
             run.problems.append(error)
 
@@ -248,7 +259,7 @@ def make_targets(run: Run, affected: Iterable[str]) -> None:
 # %% finish
 def finish(run: Run, target: str, text: str, ids: list[str]) -> None:
     """Stage the text of a target, unless it is there already or was edited."""
-    path, data = run.path_of(target), text.encode()
+    path, data = run.path_of(target), text.encode(errors="replace")
     there = path.read_bytes() if path.is_file() else None
     wanted = checksum(data)
     run.files[target] = Entry(*(look(path) or (0, 0)), wanted)
@@ -326,16 +337,20 @@ def may_replace(run: Run, target: str, there: bytes) -> bool:
 def committed_base(run: Run, target: str) -> Base | None:
     """Return a target as committed, if the committed notebooks export to just that."""
     path = run.project.name_of(run.path_of(target))
-    names = sorted(run.makers.get(target, []), key=list(run.paths).index)
-    blobs = read_committed(run.project.root, [path, *names])
-    if len(blobs) <= len(names):
+    module = read_committed(run.project.root, [path]).get(path, b"")
+    header = re.match(
+        r"(?:#|<!--) Exported from (.+?)\. Edit ", module.decode(errors="replace")
+    )
+    names = header[1].split(", ") if header else []
+    blobs = read_committed(run.project.root, names)
+    if not names or len(blobs) < len(names):
         return None
     try:
         parts = [read(run, name, blobs[name]) for name in names]
         text, ids = render_target(run, target, parts)
     except LitmlError:
         return None
-    if checksum(text.encode()) != checksum(blobs[path]):
+    if checksum(text.encode()) != checksum(module):
         return None
     return Base(tuple(ids), text)
 
@@ -411,8 +426,8 @@ def export_project(
     run = start_run(project, target, force)
     state = run.notes_dir
     if is_settled(run):
-        refresh(state / RECORD, run.record, check)
-        leave_stamps(run, run.record, check)
+        if not check:
+            renew(run)
         return ExportReport()
     if check:
         return make_report(run, progress)
@@ -421,19 +436,29 @@ def export_project(
         run.stage = transaction.stage
         report = make_report(run, progress)
         if not report.problems:
+            record = next_record(run, report, transaction)
+            transaction.stage(state / RECORD, dump_record(record))
             transaction.commit()
-            record = next_record(run, report)
-            save_record(state / RECORD, record)
-            leave_stamps(run, record, check)
+            with suppress(OSError):
+                leave_stamps(run, record)
     return report
 
 
 RECORD = "export.json"
 
 
-def leave_stamps(run: Run, record: Record, check: bool) -> None:
+def renew(run: Run) -> None:
+    """Renew record and stamps of a settled project; that they age is no error."""
+    with suppress(OSError, WriteError), locked(run.notes_dir):
+        path = run.notes_dir / RECORD
+        if load_record(path, run.record.key) == run.record:
+            refresh(path, run.record)
+            leave_stamps(run, run.record)
+
+
+def leave_stamps(run: Run, record: Record) -> None:
     """Leave stamps of all that a settled project depends on; see `02a_stamps`."""
-    if check or not record.settled:
+    if not record.settled:
         return
     root = run.project.root
     inits = {run.path_of(one).parent / "__init__.py" for one in record.files}
@@ -483,12 +508,12 @@ def make_report(run: Run, progress: Callable[[int, int], None] | None) -> Export
 
 
 # %% next_record
-def next_record(run: Run, report: ExportReport) -> Record:
-    """Return the record of a finished run."""
+def next_record(run: Run, report: ExportReport, transaction: Transaction) -> Record:
+    """Return the record of a finished run, to be committed along with its files."""
     files = {one: entry for one, entry in run.record.files.items() if one in run.makers}
     for target, entry in run.files.items():
-        status = look(run.path_of(target)) or (0, 0)
-        files[target] = Entry(*status, entry.checksum)
+        status = transaction.look(run.path_of(target))
+        files[target] = Entry(status.st_size, status.st_mtime_ns, entry.checksum)
     settled = not (report.stale or report.notes)
     return Record(run.record.key, 0, settled, run.entries, files)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from litml.cells import split_head
 from litml.notebook import Cell, LitmlError, Location, Notebook, read_notebook
+from litml.patch import Ungrown, trace_line, ungrow
 
 __all__ = [
     "ModuleError",
@@ -50,7 +51,8 @@ class ModuleText:
     """A module's text, taken apart.
 
     `imports` is what stands above `__all__`, `prelude` what stands between it and the
-    first marker; `public` is the value of `__all__`, or None if there is none.
+    first marker; `public` is the value of `__all__`, or None if there is none. `blocks`
+    are the signatures that `04b_patch` has put into classes, taken out again.
     """
 
     notebooks: tuple[str, ...]
@@ -59,6 +61,7 @@ class ModuleText:
     public: tuple[str, ...] | None
     prelude: Part
     parts: tuple[Part, ...]
+    blocks: tuple[str, ...] = ()
 
 
 # %% find_markers
@@ -101,7 +104,10 @@ def split_module(
 
     Only ids in `known` are taken for markers, or all where it is None.
     """
-    tree = parse_module(text, name)
+    parse_module(text, name)
+    ungrown = ungrow(text)
+    tree = parse_module(ungrown.text, name)
+    text = ungrown.text
     lines = text.split("\n")
     header = re.match(r"# Exported from (.+?)\. Edit either side", lines[0])
     if not header:
@@ -127,9 +133,10 @@ def split_module(
         public=public,
         prelude=make_part("", lines, middle, end),
         parts=tuple(
-            make_part(markers[start], lines, start + 1, stop)
+            with_line(make_part(markers[start], lines, start + 1, stop), ungrown)
             for start, stop in zip(starts, [*starts[1:], len(lines) + 1], strict=True)
         ),
+        blocks=tuple(ungrown.blocks),
     )
 
 
@@ -171,6 +178,12 @@ def make_part(name: str, lines: list[str], start: int, stop: int) -> Part:
     return Part(name, "\n".join(lines[first - 1 : last - 1]), first, headings)
 
 
+def with_line(part: Part, ungrown: Ungrown) -> Part:
+    """Return a part with the line it has where blocks have not been taken out."""
+    line = ungrown.lines[min(part.line, len(ungrown.lines)) - 1]
+    return Part(part.id, part.text, line, part.headings)
+
+
 # ## From a line to its cell
 # %% locate
 def locate(root: Path, module: Path, line: int) -> Location | None:
@@ -185,9 +198,10 @@ def locate(root: Path, module: Path, line: int) -> Location | None:
         notebooks = [read_notebook(root / one, one) for one in header[1].split(", ")]  # type: ignore[index]
     except (OSError, UnicodeDecodeError, LitmlError, TypeError):
         return None
-    lines = text.split("\n")
-    if not 1 <= line <= len(lines):
+    if not 1 <= line <= text.count("\n") + 1:
         return None
+    text, line = trace_line(text, line)
+    lines = text.split("\n")
     for above in range(line - 1, 0, -1):
         if match := re.fullmatch(r"# %% ([\w-]+)", lines[above - 1]):
             return place_in_cell(notebooks, match[1], lines, above, line)

@@ -261,8 +261,6 @@ def module_path(project: Project, module: str, at: Location) -> str:
 # %% from_pyproject
 def from_pyproject(root: Path, data: dict[str, Any]) -> Project:
     """Read the settings of an nbdev 3 project."""
-    from urllib.parse import urlsplit
-
     table, about = data["tool"]["nbdev"], data.get("project", {})
     name = str(about.get("name", root.name)).replace("-", "_")
     processors = table.get("export_procs", [])
@@ -271,14 +269,14 @@ def from_pyproject(root: Path, data: dict[str, Any]) -> Project:
         hint = "litml knows nbdev.scrubmagics:scrub_magics only"
         message = f"export processor `{unknown[0]}` cannot be run"
         raise ConfigError(message, at=Location("pyproject.toml"), hint=hint)
-    address = urlsplit(str(about.get("urls", {}).get("Documentation", "")))
-    docs = f"{address.scheme}://{address.netloc}{address.path.rstrip('/')}"
+    address = str(about.get("urls", {}).get("Documentation", ""))
+    docs = re.match(r"\w+://[^/?#]+[^?#]*", address)
     return Project(
         root,
         Config(table.get("nbs_path", "nbs"), table.get("lib_path", name)),
         Nbdev(
             major=3,
-            docs=docs if address.scheme and address.netloc else "",
+            docs=docs[0].rstrip("/") if docs else "",
             recursive=bool(table.get("recursive", True)),
             scrub_magics=SCRUB_MAGICS in processors,
         ),

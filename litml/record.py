@@ -13,7 +13,7 @@ from litml.files import write_new
 from litml.project import Project
 from litml.stamps import YOUNG
 
-__all__ = []
+__all__ = ["dump_record"]
 
 
 # %% Entry
@@ -69,8 +69,8 @@ def load_record(path: Path, key: str) -> Record:
 
 
 # %% save_record
-def save_record(path: Path, record: Record) -> None:
-    """Write a record, in one step."""
+def dump_record(record: Record) -> bytes:
+    """Return the text of a record, dated now."""
 
     def rows(entries: dict[str, Entry]) -> dict[str, object]:
         return {n: [e.size, e.time, e.checksum, e.targets] for n, e in entries.items()}
@@ -82,13 +82,11 @@ def save_record(path: Path, record: Record) -> None:
         "notebooks": rows(record.notebooks),
         "files": rows(record.files),
     }
-    temporary = path.with_suffix(".new")
-    write_new(temporary, json.dumps(data).encode(), like=path)
-    os.replace(temporary, path)
+    return json.dumps(data).encode()
 
 
 # %% record_key
-EXPORTER = "notebook cells project export nbdev readme record package".split()
+EXPORTER = "notebook cells project export patch nbdev readme record package".split()
 
 
 def exporter_files() -> list[str]:
@@ -132,9 +130,11 @@ def is_same(path: Path, entry: Entry | None, record: Record) -> bool:
 
 
 # %% refresh
-def refresh(path: Path, record: Record, check: bool) -> None:
+def refresh(path: Path, record: Record) -> None:
     """Date a record that was found right to now, if that makes it more useful."""
     entries = [*record.notebooks.values(), *record.files.values()]
     newest = max((entry.time for entry in entries), default=0)
-    if not check and record.time - YOUNG <= newest < time.time_ns() - YOUNG:
-        save_record(path, record)
+    if record.time - YOUNG <= newest < time.time_ns() - YOUNG:
+        temporary = path.with_suffix(".new")
+        write_new(temporary, dump_record(record), like=path)
+        os.replace(temporary, path)
