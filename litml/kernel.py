@@ -16,7 +16,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from queue import Empty
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,10 +24,12 @@ from litml.notebook import LitmlError
 if TYPE_CHECKING:
     from jupyter_client.asynchronous.client import AsyncKernelClient
     from jupyter_client.manager import AsyncKernelManager
+    from jupyter_client.session import Session
 
 __all__ = [
     "Output",
     "KINDS",
+    "LIMIT",
     "OutputArea",
     "make_output",
     "measure",
@@ -52,9 +53,11 @@ __all__ = [
     "read_tail",
     "describe_timeout",
     "Exchange",
+    "unpack",
     "TICK",
     "receive",
     "GRACE",
+    "PATIENCE",
     "Kernel",
     "start_kernel",
     "wait_until_ready",
@@ -68,6 +71,7 @@ __all__ = [
 # %% OutputArea
 Output = dict[str, Any]
 KINDS = ("stream", "display_data", "execute_result", "error")
+LIMIT = 10_000_000
 
 
 class OutputArea:
@@ -78,7 +82,7 @@ class OutputArea:
     """
 
     def __init__(
-        self, displays: dict[str, list[Output]] | None = None, limit: int = 10_000_000
+        self, displays: dict[str, list[Output]] | None = None, limit: int = LIMIT
     ) -> None:
         self.outputs: list[Output] = []
         self.error: Output | None = None
@@ -88,7 +92,9 @@ class OutputArea:
 
     def add(self, kind: str, content: dict[str, Any]) -> None:
         """Take in one message; kinds that show nothing are passed over."""
-        if kind == "clear_output":
+        if kind == "too_long":
+            self.room = -1
+        elif kind == "clear_output":
             self.clear_next = True
             if not content.get("wait"):
                 self.clear()
@@ -248,7 +254,7 @@ CELL_LINE = re.compile(
 )
 OTHER_LINE = re.compile(
     r'[/\\]ipykernel_\d+[/\\]\d+\.py"?(?::|, line )(\d+)'  # Python's own
-    r"|in <module>:(\d+)|File <tokenize>:(\d+)"  # rich; a wrong indent
+    r"|in <module>:(\d+)|File <(?:tokenize|string)>:(\d+)"  # rich; a wrong indent
 )
 
 
@@ -335,9 +341,9 @@ def make_manager(name: str, home: Path) -> "AsyncKernelManager":
 
 
 # %% describe_exit
-def describe_exit(code: int | None) -> str:
+def describe_exit(code: int) -> str:
     """Say what the exit code of a process means; negative ones are signals."""
-    if code is None or code >= 0:
+    if code >= 0:
         return f"exit code {code}"
     try:
         return f"killed by {signal.Signals(-code).name}"
@@ -346,7 +352,7 @@ def describe_exit(code: int | None) -> str:
 
 
 # %% describe_death
-def describe_death(code: int | None, log: Path) -> Failure:
+def describe_death(code: int, log: Path) -> Failure:
     """Return the failure for a process that has ended, with the end of its log."""
     words = read_tail(log)
     return Failure("KernelDied", describe_exit(code), words, find_line(words, 0))
@@ -375,17 +381,21 @@ def describe_timeout(timeout: float, found: Failure | None, killed: bool) -> Fai
 # %% Exchange
 @dataclass(slots=True)
 class Exchange:
-    """A request and what has come back for it; `requests` are ids, the first first."""
+    """A request and what has come back for it; `requests` are ids, the first first.
+
+    It is `broken` when something came that cannot be read.
+    """
 
     requests: list[str]
     area: OutputArea
     reply: dict[str, Any] | None = None
     idle: bool = False
+    broken: bool = False
 
     @property
     def done(self) -> bool:
         """Has everything come that will?"""
-        return self.idle and self.reply is not None
+        return self.broken or (self.idle and self.reply is not None)
 
     def take(self, message: dict[str, Any]) -> None:
         """Take in one message of either channel."""
@@ -403,30 +413,48 @@ class Exchange:
             self.area.add(kind, content)
 
 
+# %% unpack
+def unpack(session: "Session", frames: list[bytes]) -> dict[str, Any]:
+    """Return the message in some frames; raises `ValueError` if it cannot be read."""
+    parts = session.feed_identities(frames)[1]
+    if len(parts) > 4 and len(parts[4]) > 4 * LIMIT:
+        header, parent = (session.unpack(part) for part in parts[1:3])
+        if header["msg_type"] in ("stream", "display_data", "execute_result"):
+            header["msg_type"] = "too_long"
+            return {"header": header, "parent_header": parent, "content": {}}
+    message: dict[str, Any] = session.deserialize(parts)
+    return message
+
+
 # %% receive
 TICK = 100  # milliseconds between two looks at the process
 
 
 async def receive(client: "AsyncKernelClient", exchange: Exchange) -> bool:
     """Take in some messages; False if none came within a tick."""
-    from zmq import POLLIN
+    from zmq import NOBLOCK, POLLIN, Again
     from zmq.asyncio import Poller
 
-    channels = [client.shell_channel, client.iopub_channel]
+    sockets = [client.shell_channel.socket, client.iopub_channel.socket]
     poller = Poller()
-    for channel in channels:
-        poller.register(channel.socket, POLLIN)
+    for socket in sockets:
+        poller.register(socket, POLLIN)
     ready = dict(await poller.poll(TICK))
-    for channel in channels:
-        with suppress(Empty):
-            for _ in range(20 if channel.socket in ready else 0):
-                exchange.take(await channel.get_msg(timeout=0))
+    for socket in sockets:
+        with suppress(Again):
+            for _ in range(20 if socket in ready else 0):
+                frames = await socket.recv_multipart(NOBLOCK)
+                try:
+                    exchange.take(unpack(client.session, frames))
+                except (ValueError, TypeError, KeyError):
+                    exchange.broken = True
     return bool(ready)
 
 
 # ## The kernel
 # %% Kernel
 GRACE = 2.0  # seconds a kernel has to heed an interrupt, or a request to leave
+PATIENCE = 50  # ticks to wait for the last output of a cell that has been answered
 
 
 class Kernel:
@@ -476,23 +504,26 @@ class Kernel:
         while not exchange.done and time.monotonic() < deadline:
             if await receive(self.client, exchange):
                 continue
-            if not await self.manager.is_alive():
+            if not await self.manager.is_alive() or len(exchange.requests) > PATIENCE:
                 return
             if exchange.reply is not None:
                 exchange.requests.append(self.client.kernel_info())
 
     async def stop(self, exchange: Exchange) -> bool:
         """Interrupt a cell that was not answered; False if there is nothing to stop."""
-        if exchange.reply is not None or not await self.manager.is_alive():
+        answered = exchange.reply is not None or exchange.broken
+        if answered or not await self.manager.is_alive():
             return False
         await self.manager.interrupt_kernel()
         await self.follow(exchange, time.monotonic() + GRACE)
         return True
 
     async def examine(self) -> Failure:
-        """Say how the process ended."""
+        """Say how the process ended, or that it has lost its mind."""
         process = self.manager.provisioner
         code = await process.poll() if process else None
+        if code is None:
+            return Failure("KernelBroken", "it sent a message that cannot be read")
         return describe_death(code, self.home / "log")
 
     async def close(self) -> None:
