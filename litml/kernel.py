@@ -432,7 +432,7 @@ TICK = 100  # milliseconds between two looks at the process
 
 async def receive(client: "AsyncKernelClient", exchange: Exchange) -> bool:
     """Take in some messages; False if none came within a tick."""
-    from zmq import NOBLOCK, POLLIN, Again
+    from zmq import POLLIN
     from zmq.asyncio import Poller
 
     sockets = [client.shell_channel.socket, client.iopub_channel.socket]
@@ -440,14 +440,15 @@ async def receive(client: "AsyncKernelClient", exchange: Exchange) -> bool:
     for socket in sockets:
         poller.register(socket, POLLIN)
     ready = dict(await poller.poll(TICK))
-    for socket in sockets:
-        with suppress(Again):
-            for _ in range(20 if socket in ready else 0):
-                frames = await socket.recv_multipart(NOBLOCK)
-                try:
-                    exchange.take(unpack(client.session, frames))
-                except (ValueError, TypeError, KeyError):
-                    exchange.broken = True
+    for socket in ready:
+        for _ in range(20):
+            if not await socket.poll(0):
+                break
+            frames = await socket.recv_multipart()
+            try:
+                exchange.take(unpack(client.session, frames))
+            except (ValueError, TypeError, KeyError):
+                exchange.broken = True
     return bool(ready)
 
 
