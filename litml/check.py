@@ -384,9 +384,10 @@ class Finder:
 
     def order(self, finding: Finding) -> tuple[object, ...]:
         """Return a key that sorts findings as a reader meets them."""
-        ids = self.ids.get(self.project.root / finding.at.notebook, [])
-        cell = ids.index(finding.at.cell) if finding.at.cell in ids else -1
-        return finding.at.notebook, cell, finding.at.line or 0, finding.tool
+        at = finding.at
+        ids = self.read_ids(self.project.root / at.notebook) if at.cell else []
+        cell = ids.index(at.cell) if at.cell in ids else -1
+        return at.notebook, cell, at.line or 0, finding.tool
 
 
 NOISE = {  # what is right in a notebook
@@ -455,27 +456,40 @@ def check_project(
     is called with the name of a tool that is done.
     """
     tools = find_tools(project.root)
-    typed = examples and tools.keys() & {"mypy", "pyright"}
-    sheets = write_sheets(project) if typed else {}
-
-    def ask(tool: str) -> list[Remark]:
-        remarks = ask_tool(tool, tools[tool], project, sheets)
-        tell(tool)
-        return remarks
-
-    with ThreadPoolExecutor() as pool:
-        remarks = [one for some in pool.map(ask, tools) for one in some]
+    has_types = not tools.keys().isdisjoint({"mypy", "pyright"})
+    sheets = write_sheets(project) if examples and has_types else {}
+    remarks = ask_tools(tools, project, sheets, tell)
     finder = Finder(project, sheets)
     found = [one for remark in remarks if (one := finder.find(remark))]
-    findings = merge_findings([*check_export(project), *found])
-    return CheckReport(tuple(sorted(findings, key=finder.order)), ("litml", *tools))
+    merged = merge_findings([*check_export(project), *found])
+    return CheckReport(tuple(sorted(merged, key=finder.order)), ("litml", *tools))
+
+
+# %% ask_tools
+def ask_tools(
+    tools: Mapping[str, str],
+    project: Project,
+    sheets: Mapping[Path, Sheet],
+    tell: Callable[[str], None],
+) -> list[Remark]:
+    """Ask the tools, all at once, and return all that they say."""
+    remarks: list[Remark] = []
+    with ThreadPoolExecutor() as pool:
+        asked = {
+            tool: pool.submit(ask_tool, tool, config, project, sheets)
+            for tool, config in tools.items()
+        }
+        for tool, answer in asked.items():
+            remarks += answer.result()
+            tell(tool)
+    return remarks
 
 
 # %% ask_tool
 def ask_tool(
     tool: str, config: str, project: Project, sheets: Mapping[Path, Sheet]
 ) -> list[Remark]:
-    """Return all that a tool says; if it is not installed, that."""
+    """Return all that one tool says; if it is not installed, that."""
     jobs = plan_jobs(tool, config, project, sheets)
     if not jobs:
         message = f"configured in {config}, but not installed"
