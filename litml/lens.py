@@ -25,17 +25,16 @@ from litml.notebook import (
     LitmlError,
     Location,
     Notebook,
-    parse_notebook,
-    read_notebook,
     suggest,
 )
+from litml.text import parse_source, read_source
 from litml.view import (
     KINDS,
     LensError,
     Section,
     View,
     make_token,
-    read_source,
+    read_lines,
     read_view,
     show,
     split_view,
@@ -76,7 +75,7 @@ def read_pieces(
             hint = "put the first cell's marker back above it"
             line = section.lines[0]
             raise LensError(f"above the first cell: `{line}`", at=at, hint=hint)
-        source = read_source(section.lines, section.kind, at)
+        source = read_lines(section.lines, section.kind, at)
         id = section.id or name_cell(source, section.kind, taken)
         taken.add(id)
         found.append(make_piece(id, section.kind, source))
@@ -289,7 +288,7 @@ def change_kind(cell: Cell, kind: str) -> None:
 # %% show_notebook
 def show_notebook(root: Path, path: Path, outputs: int = 300) -> str:
     """Return the view of a notebook's file, and remember what it shows."""
-    notebook = read_notebook(path, name_of(root, path))
+    notebook = read_source(path, name_of(root, path))
     keep_cells(root, notebook)
     return show(notebook, outputs)
 
@@ -356,14 +355,14 @@ def apply(
     view = read_view(text)
     refuse_other(view, name_of(root, path or root / view.notebook))
     with nullcontext() if check else locked(state_dir(root)):
-        notebook = read_notebook(root / view.notebook, view.notebook)
+        notebook = read_source(root / view.notebook, view.notebook)
         base = find_cells(root, notebook, view.token)
         report = merge_view(notebook, view.sections, base, take)
         if report.conflicts:
             return report
         if not check:
             replace_file(root, root / view.notebook, notebook)
-        after = parse_notebook(notebook.to_bytes(), notebook.name)
+        after = parse_source(notebook.to_bytes(), notebook.name)
         keep_cells(root, after)
         return replace(report, view=show(after))
 

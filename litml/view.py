@@ -54,12 +54,12 @@ def unescape(line: str) -> str:
     return re.sub(known, lambda found: found[1] or chr(int(found[2], 16)), text)
 
 
-# %% write_source
+# %% write_lines
 MARKER = re.compile(r"#[ \t]*%%(?:[ \t]+(.*))?$")
 RESERVED = re.compile(rf"{MARKER.pattern}|#>|#\\|.*{ODD}")
 
 
-def write_source(source: str, kind: str) -> list[str]:
+def write_lines(source: str, kind: str) -> list[str]:
     """Return the lines of a view for the source of a cell of some kind."""
     lines = source.split("\n") if source else []
     if kind != "code":
@@ -77,8 +77,8 @@ def write_prose(line: str) -> str:
     return escape(line) if MARKER.match(shown) or re.search(ODD, line) else shown
 
 
-# %% read_source
-def read_source(lines: Sequence[str], kind: str, at: Location) -> str:
+# %% read_lines
+def read_lines(lines: Sequence[str], kind: str, at: Location) -> str:
     """Return the source that lines of a view stand for; raises `LensError`."""
     found = []
     for number, line in enumerate(lines, start=1):
@@ -171,7 +171,7 @@ def write_cells(notebook: Notebook, outputs: int = 0) -> str:
     sections = []
     for cell in notebook.cells:
         kind = "" if cell.kind == "code" else f"[{cell.kind}] "
-        lines = write_source(cell.source, cell.kind)
+        lines = write_lines(cell.source, cell.kind)
         shown = write_outputs(cell, outputs)
         marker = f"# %% {kind}{escape(cell.id)[3:]}"
         sections.append("\n".join([marker, *lines, *shown, "\n"]))

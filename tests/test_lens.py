@@ -33,7 +33,7 @@ from litml.lens import (
     write_notebook,
 )
 from litml.notebook import LitmlError, Notebook, parse_notebook, read_notebook
-from litml.view import LensError, read_source, read_view, show, write_cells
+from litml.view import LensError, read_lines, read_view, show, write_cells
 
 Cells = list[dict[str, Any]]
 
@@ -96,7 +96,7 @@ def read_rows(text: str) -> list[tuple[str, str, str]]:
     view = read_view(text)
     at = LitmlError("").at
     return [
-        (one.id, one.kind, read_source(one.lines, one.kind, at))  # type: ignore[arg-type]
+        (one.id, one.kind, read_lines(one.lines, one.kind, at))  # type: ignore[arg-type]
         for one in view.sections
     ]
 
