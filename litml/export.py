@@ -174,7 +174,9 @@ def explain_syntax(error: Exception, chunk: Chunk, line: int) -> ExportError:
     """Return the error for line `line` of a chunk that Python does not accept."""
     lines = chunk.code.split("\n")
     text = lines[min(line, len(lines)) - 1]
-    reason = getattr(error, "msg", None) or str(error) or type(error).__name__
+    reason = getattr(error, "msg", str(error))
+    if isinstance(error, MemoryError | RecursionError):
+        reason = "nested too deeply for Python to read"
     hint = None
     if MAGIC.match(text):
         reason = f"a magic or shell line cannot be exported: `{text.strip()}`"
@@ -247,6 +249,7 @@ def own_module(
 
 # %% open_headings
 HEADING = re.compile(r"^(#{2,6}) +(.+?)[ #]*$", re.MULTILINE)
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f]")  # no tab, no line feed
 
 
 def open_headings(headings: list[str], markdown: str) -> list[str]:
@@ -254,7 +257,7 @@ def open_headings(headings: list[str], markdown: str) -> list[str]:
     for match in HEADING.finditer(re.sub(r"(?ms)^```.*?^```", "", markdown)):
         level = len(match[1])
         headings = [one for one in headings if one.index(" ") < level]
-        headings.append(f"{match[1]} {match[2]}")
+        headings.append(f"{match[1]} {CONTROL.sub(' ', match[2])}")
     return headings
 
 
@@ -435,11 +438,13 @@ def list_names(names: Iterable[str]) -> str:
 def quote(text: str) -> str:
     """Return a docstring literal whose value is `text`."""
     plain = '"""' not in text and not text.endswith(('"', "\\"))
+    plain = plain and not CONTROL.search(text)
     if plain and "\\" not in text:
         return f'"""{text}"""'
     if plain:
         return f'r"""{text}"""'
     escaped = text.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+    escaped = CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", escaped)
     return f'"""{escaped[:-1]}\\""""' if escaped.endswith('"') else f'"""{escaped}"""'
 
 

@@ -128,8 +128,9 @@ class Transaction:
             write_journal(self.state, pairs)
         self.temporaries = {}
         put_in_place(pairs)
-        journal(self.state).unlink(missing_ok=True)
-        self.list.unlink(missing_ok=True)
+        with suppress(OSError):  # all is in place; the next run tidies up
+            journal(self.state).unlink(missing_ok=True)
+            self.list.unlink(missing_ok=True)
         return [path for _, path in pairs]
 
     def look(self, path: Path) -> os.stat_result:

@@ -29,7 +29,7 @@ from litml.record import (
     record_key,
     refresh,
 )
-from litml.stamps import write_stamps
+from litml.stamps import stamp, write_stamps
 
 if TYPE_CHECKING:
     import threading
@@ -80,7 +80,8 @@ class Run:
     `entries` and `files` are the notebooks and the written files of the next record;
     `makers` are the notebooks of each target, and `known` those by the last record.
     `pending` are the targets whose text is new, and `refused` those that somebody
-    edited. `stage` does nothing in a check.
+    edited. `stage` does nothing in a check. `stamps` are of what else the run depends
+    on, taken when it began.
     """
 
     project: Project
@@ -88,6 +89,7 @@ class Run:
     base: Path
     record: Record
     notes_dir: Path
+    stamps: list[str]
     force: bool = False
     stage: Callable[[Path, bytes], object] = lambda path, data: None
     rule: str = ""
@@ -460,21 +462,24 @@ def leave_stamps(run: Run, record: Record) -> None:
     """Leave stamps of all that a settled project depends on; see `02a_stamps`."""
     if not record.settled:
         return
-    root = run.project.root
+    entries = [(run.paths[name], entry) for name, entry in record.notebooks.items()]
+    entries += [(run.path_of(one), entry) for one, entry in record.files.items()]
     inits = {run.path_of(one).parent / "__init__.py" for one in record.files}
-    paths = [root / "pyproject.toml", root / "settings.ini", *exporter_files()]
-    paths += [*list_folders(run.project), *run.paths.values(), *inits]
-    paths += [run.path_of(target) for target in record.files]
-    write_stamps(str(run.notes_dir / "stamps"), str(root), map(str, paths))
+    lines = [f"{entry.size} {entry.time} {path}" for path, entry in entries]
+    lines += [*run.stamps, *(stamp(str(path)) for path in inits)]
+    write_stamps(str(run.notes_dir / "stamps"), str(run.project.root), lines)
 
 
 def start_run(project: Project, target: Path | None = None, force: bool = False) -> Run:
     """Return a run at its beginning, with the last record."""
     base = target.resolve() if target else project.package_dir
     state = base / ".litml" if target else state_dir(project.root)
+    configured = [project.root / "pyproject.toml", project.root / "settings.ini"]
+    context = [*configured, *list_folders(project), *exporter_files()]
+    stamps = [stamp(str(path)) for path in context]
     paths = {project.name_of(one): one for one in list_notebooks(project)}
     record = load_record(state / RECORD, record_key(project))
-    return Run(project, paths, base, record, state, force)
+    return Run(project, paths, base, record, state, stamps, force)
 
 
 # %% is_settled

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable
 
 __all__ = [
+    "stamp",
     "YOUNG",
     "write_stamps",
     "remove_stamps",
@@ -30,9 +31,12 @@ def stamp(path: str) -> str:
 YOUNG = 50_000_000  # ns; coarser clocks than this are not in use
 
 
-def write_stamps(path: str, root: str, files: Iterable[str]) -> None:
-    """Leave stamps of `files` for the project at `root`; none if one is too young."""
-    lines = [stamp(file) for file in files]
+def write_stamps(path: str, root: str, stamps: Iterable[str]) -> None:
+    """Leave stamps for the project at `root`; none if one of them is too young.
+
+    They have to be of files as they were *before* they were read.
+    """
+    lines = list(stamps)
     times = [int(line.split(" ")[1]) for line in lines if line[0] != "-"]
     too_young = max(times, default=0) > time.time_ns() - YOUNG
     if too_young or "\n" in "".join(lines):
