@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
     from litml.package import ExportReport
+    from litml.project import Project
+    from litml.run import Policy
     from litml.sync import SyncReport
 
 __all__ = [
@@ -284,6 +286,93 @@ def print_sync_json(report: SyncReport) -> None:
     print(json.dumps(found | {"written": list(report.written)}))
 
 
+# ### test, run
+# %% add_test
+def add_test(parser: ArgumentParser) -> None:
+    """Add the arguments of `litml test`."""
+    parser.add_argument(
+        "--needs", metavar="WORDS", help="run cells that need network, slow, or a flag"
+    )
+    parser.add_argument(
+        "--timeout", type=float, metavar="SECONDS", help="time limit of a cell"
+    )
+    parser.add_argument(
+        "rest", nargs="*", metavar="ARGUMENT", help="paths, ids and options of pytest"
+    )
+
+
+# %% run_test
+def run_test(arguments: Namespace) -> int:
+    """Run the project's tests, notebooks included, with pytest."""
+    import subprocess
+
+    from litml.project import find_project
+
+    project = find_project()
+    words = [sys.executable, "-m", "pytest", *arguments.rest]
+    if arguments.needs:
+        words.append(f"--litml-needs={arguments.needs}")
+    if arguments.timeout:
+        words.append(f"--litml-timeout={arguments.timeout}")
+    code = subprocess.run(words, cwd=project.root, check=False).returncode
+    return {0: FINE, 1: PROBLEMS, 5: PROBLEMS}.get(code, FAULT)
+
+
+# %% add_run
+def add_run(parser: ArgumentParser) -> None:
+    """Add the arguments of `litml run`."""
+    parser.add_argument("notebooks", nargs="+", type=Path, metavar="NOTEBOOK")
+    parser.add_argument(
+        "--inplace", action="store_true", help="write the outputs into the notebook"
+    )
+    parser.add_argument(
+        "-o", "--out", type=Path, metavar="DIR", help="write the executed copy to DIR"
+    )
+    parser.add_argument(
+        "--needs", default="", metavar="WORDS", help="as for `litml test`"
+    )
+
+
+# %% run_run
+def run_run(arguments: Namespace) -> int:
+    """Execute notebooks in kernels of their own."""
+    from litml.cells import split_words
+    from litml.project import find_project
+    from litml.run import make_policy
+
+    project = find_project(arguments.notebooks[0].resolve().parent)
+    policy = make_policy(project, split_words(arguments.needs))
+    codes = [run_one(path, arguments, policy, project) for path in arguments.notebooks]
+    return max(codes)
+
+
+# %% run_one
+def run_one(path: Path, arguments: Namespace, policy: Policy, project: Project) -> int:
+    """Execute one notebook, print its verdict, and keep what was asked for."""
+    from litml.files import Transaction, locked, state_dir
+    from litml.notebook import read_notebook
+    from litml.run import describe_failure, run_notebook, save_outputs
+
+    notebook = read_notebook(path, project.name_of(path.resolve()))
+    progress = Progress(notebook.name)
+    run = run_notebook(notebook, policy, lambda done: progress.say(done.cell))
+    progress.clear()
+    target = path if arguments.inplace and run.passed else None
+    if arguments.out:
+        target = arguments.out / path.name
+    if target:
+        state = state_dir(project.root)
+        with locked(state), Transaction(state) as transaction:
+            transaction.stage(target, save_outputs(notebook, run).to_bytes())
+            transaction.commit()
+    if run.failed is None:
+        print(f"passed: {notebook.name}, {len(run.cells)} cells")
+        return FINE
+    source = {cell.id: cell.source for cell in notebook.cells}[run.failed.cell]
+    print(describe_failure(notebook.name, source, run.failed), file=sys.stderr)
+    return PROBLEMS
+
+
 # ### new, build
 # %% add_new
 def add_new(parser: ArgumentParser) -> None:
@@ -366,6 +455,8 @@ COMMANDS = {
     "export": Command("write the package from the notebooks", add_export, run_export),
     "watch": Command("export after every save", add_nothing, run_watch),
     "sync": Command("bring edits of modules home to notebooks", add_sync, run_sync),
+    "test": Command("run the tests, notebooks included", add_test, run_test),
+    "run": Command("execute notebooks", add_run, run_run),
     "new": Command("make a project from a template", add_new, run_new),
     "build": Command("build sdist and wheel, and prove them", add_build, run_build),
     "completion": Command("print a completion script", add_completion, run_completion),
@@ -395,7 +486,11 @@ def main(words: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
     words = sys.argv[1:] if words is None else list(words)
     parser = make_parser(only=words[0] if words and words[0] in COMMANDS else None)
-    arguments = parser.parse_args(words)
+    if words[:1] == ["test"]:  # pytest's own options are not ours to check
+        arguments, rest = parser.parse_known_args(words)
+        arguments.rest += rest
+    else:
+        arguments = parser.parse_args(words)
     if not hasattr(arguments, "run"):
         parser.print_help(sys.stderr)
         return FAULT
