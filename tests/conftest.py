@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -97,12 +98,17 @@ class Sandbox:
         self.git("commit", "--quiet", "--allow-empty", "--message=all")
 
     def files(self, below: str = ".") -> dict[str, bytes]:
-        """Return every file below a folder, hidden ones and litml's own included."""
+        """Return every file below a folder, hidden ones and litml's own included.
+
+        Left out are two that hold nothing of their own: the lock, and `.gitignore`.
+        """
         found = (path for path in (self.root / below).rglob("*") if path.is_file())
+        names = {path.relative_to(self.root).as_posix(): path for path in found}
+        empty = re.compile(r"(^|/)(\.git/litml/(.+/)?lock|\.litml/(lock|\.gitignore))$")
         return {
-            path.relative_to(self.root).as_posix(): path.read_bytes()
-            for path in found
-            if "__pycache__" not in path.parts
+            name: path.read_bytes()
+            for name, path in names.items()
+            if not empty.search(name) and "__pycache__" not in path.parts
         }
 
     def modules(self) -> dict[str, bytes]:

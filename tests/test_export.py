@@ -5,6 +5,7 @@ tests made the cells.
 """
 
 import ast
+import os
 import random
 import shutil
 import sys
@@ -13,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import Sandbox, code, prose
-from hypothesis import given
+from conftest import ENVIRONMENT, Sandbox, code, notebook_bytes, prose
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from litml.package import ExportReport, export_project
@@ -103,6 +104,29 @@ def test_a_module_is_its_cells_verbatim(
     for i, cell in enumerate(cells):
         marker = f"\n# %% cell-{i}\n{cell.body.rstrip()}\n"
         end = text.index(marker, end) + len(marker) - 1
+
+
+ODD = st.text(st.sampled_from("ab \t\r\n\f\0\u2028\x85\ud83d\\'\"`#%>é{}"), max_size=9)
+
+
+@settings(max_examples=150)
+@given(ODD, ODD, ODD)
+def test_prose_never_becomes_code(
+    new_project: MakeProject, summary: str, heading: str, more: str
+) -> None:
+    """Whatever the prose holds, the statements of the module are those of the cells."""
+    project = new_project()
+    title = prose("title", f"# T\n\n> {summary}x = 1{more}\n\n## {heading}x = 2{more}")
+    doc = prose("doc", f"#| export\n{more}\nx = 3{summary}")
+    project.write("00_core.ipynb", title, doc, code("y", "#| export\ny = 1"))
+    if export(project.root).problems:
+        assert not project.modules()
+        return
+    text = (project.root / "mylib/core.py").read_bytes()
+    [docstring, names, assignment] = ast.parse(text).body
+    assert ast.unparse([names, assignment]) == "__all__ = ['y']\ny = 1"
+    assert isinstance(docstring, ast.Expr)
+    assert isinstance(ast.literal_eval(docstring.value), str)
 
 
 def test_what_each_form_of_export_gives(project: Sandbox) -> None:
@@ -303,6 +327,228 @@ def test_many_small_exports_equal_one(new_project: MakeProject, seed: int) -> No
         for name in packages:
             assert (project.root / name / "__init__.py").exists()
         assert export_project(find_project(project.root)).written == ()
+
+
+# An edit is never lost, and never imagined -------------------------------------------
+
+REFUSED = "error: edited since the last export, so it was not overwritten\n  at {}\n"
+
+
+def two_modules(project: Sandbox, version: int = 1) -> None:
+    """Write two notebooks, one of which exports into the other's module too."""
+    here, there = (f"#| export\nx = {version}", f"#| export core\ny = {version}")
+    project.write("00_core.ipynb", code("x", here))
+    project.write("01_more.ipynb", code("y", there), code("z", "#| export\nz = 1"))
+
+
+def edit(project: Sandbox, name: str = "mylib/core.py") -> None:
+    path = project.root / name
+    path.write_text(path.read_text().replace("x = ", "x = 40 + "))
+
+
+def refuse(project: Sandbox, name: str = "mylib/core.py") -> None:
+    """Export, which must refuse the edited module and change nothing at all."""
+    before = project.files()
+    done = project.litml("export")
+    assert done.returncode == 1 and done.stdout == ""
+    assert REFUSED.format(name) in done.stderr and "litml sync" in done.stderr
+    assert project.files() == before
+
+
+def clone(project: Sandbox, new_project: MakeProject) -> Sandbox:
+    """Return a fresh clone, which has no record of an export."""
+    copy = new_project()
+    shutil.rmtree(copy.root)
+    project.git("clone", "--quiet", project.root, copy.root)
+    assert not (copy.root / ".git/litml").exists()
+    return copy
+
+
+def test_an_edit_is_refused(project: Sandbox) -> None:
+    """With a record of the export and without one; `--force` throws it away."""
+    two_modules(project)
+    project.export()
+    edit(project)
+    refuse(project)
+    two_modules(project, 2)
+    refuse(project)
+    shutil.rmtree(project.root / ".litml")
+    refuse(project)
+    assert project.export("--force") == "wrote: mylib/core.py\n"
+    assert b"40" not in project.modules()["mylib/core.py"]
+
+
+def test_a_file_of_ones_own_is_not_overwritten(project: Sandbox) -> None:
+    (project.root / "mylib").mkdir()
+    (project.root / "mylib/core.py").write_text("mine = 1\n")
+    two_modules(project)
+    refuse(project)
+    (project.root / "mylib/core.py").write_text("\n")
+    project.export()
+
+
+def test_an_edit_in_a_fresh_clone(project: Sandbox, new_project: MakeProject) -> None:
+    two_modules(project)
+    project.export()
+    project.commit()
+    copy = clone(project, new_project)
+    edit(copy)
+    refuse(copy)
+    copy.commit()  # a committed edit is an edit as well
+    refuse(copy)
+    two_modules(copy, 2)
+    refuse(copy)
+
+
+CHANGES: dict[str, Callable[[Sandbox], object]] = {
+    "an edited cell": lambda copy: two_modules(copy, 2),
+    "a renamed notebook": lambda copy: copy.git(
+        "mv", "nbs/00_core.ipynb", "nbs/07_core.ipynb"
+    ),
+    "another notebook joins": lambda copy: copy.write(
+        "02_new.ipynb", code("new", "#| export core\nnew = 1")
+    ),
+    "a notebook leaves": lambda copy: (copy.root / "nbs/01_more.ipynb").write_bytes(
+        notebook_bytes(code("z", "#| export\nz = 1"))
+    ),
+    "a notebook is gone": lambda copy: [
+        (copy.root / "nbs/00_core.ipynb").unlink(),
+        copy.write("01_more.ipynb", code("x", "#| export core\nx = 3")),
+        (copy.root / "mylib/more.py").unlink(),
+    ],
+    "Windows line ends": lambda copy: [
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+        for path in [*copy.root.rglob("*.py"), *copy.root.rglob("*.ipynb")]
+    ],
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_a_fresh_clone_may_be_changed(
+    project: Sandbox,
+    new_project: MakeProject,
+    change: Callable[[Sandbox], object],
+) -> None:
+    """There is no record, but the committed notebooks explain the committed modules."""
+    inner = Sandbox(project.root / "deep/er")
+    two_modules(inner)
+    inner.export()
+    project.commit()
+    copy = Sandbox(clone(project, new_project).root / "deep/er")
+    change(copy)
+    copy.export()
+    assert copy.litml("export", "--check").returncode == 0
+
+
+def test_git_may_change_everything(project: Sandbox, new_project: MakeProject) -> None:
+    """Switching, pulling, stashing and resetting are nobody's edit."""
+    two_modules(project)
+    project.export()
+    project.commit()
+    copy = clone(project, new_project)
+    two_modules(copy, 2)
+    copy.export()
+    copy.git("switch", "--quiet", "--create", "other")
+    copy.commit()
+    for branch in ("main", "other", "main"):
+        copy.git("switch", "--quiet", branch)
+        assert copy.export() == ""
+    two_modules(copy, 3)
+    copy.export()
+    copy.git("stash", "--quiet")
+    assert copy.export() == ""
+    copy.git("stash", "pop", "--quiet")
+    assert copy.export() == ""
+    copy.git("reset", "--quiet", "--hard", "other")
+    two_modules(copy, 4)
+    assert copy.export() == "wrote: mylib/core.py\n"
+
+    copy.git("reset", "--quiet", "--hard", "origin/main")
+    two_modules(project, 5)
+    project.export()
+    project.commit()
+    copy.git("pull", "--quiet")
+    two_modules(copy, 6)
+    assert copy.export() == "wrote: mylib/core.py\n"
+    edit(copy)
+    refuse(copy)
+
+
+def test_each_work_tree_has_its_own_record(project: Sandbox) -> None:
+    two_modules(project)
+    project.export()
+    project.commit()
+    linked = Sandbox(project.root.with_name("linked"))
+    shutil.rmtree(linked.root)
+    project.git("worktree", "add", "--quiet", linked.root)
+    two_modules(linked, 2)
+    assert linked.export() == "wrote: mylib/core.py\n"
+    two_modules(project, 3)
+    assert project.export() == "wrote: mylib/core.py\n"
+    edit(linked)
+    refuse(linked)
+    for tree in (project, linked):
+        status = tree.git("status", "--porcelain")
+        assert not [
+            line for line in status.splitlines() if "litml/" in line and "?" in line
+        ]
+
+
+def test_two_projects_of_one_repository(project: Sandbox) -> None:
+    """Each has its record, and the records are in nobody's way."""
+    one, two = Sandbox(project.root / "a"), Sandbox(project.root / "a/b")
+    for inner in (one, two):
+        two_modules(inner)
+        inner.export()
+    project.commit()
+    edit(two)
+    two_modules(one, 2)
+    assert one.export() == "wrote: mylib/core.py\n"
+    refuse(two)
+    assert "?" not in project.git("status", "--porcelain")
+
+
+def test_git_is_not_needed(project: Sandbox) -> None:
+    """Without git the record is beside the project, where git would ignore it."""
+    two_modules(project)
+    project.export(env={**ENVIRONMENT, "PATH": ""})
+    edit(project)
+    before = project.files()
+    done = project.litml("export", env={**ENVIRONMENT, "PATH": ""})
+    assert done.returncode == 1 and "edited since" in done.stderr
+    assert project.files() == before
+    assert (project.root / ".litml/.gitignore").read_text() == "*\n"
+
+
+# Memory -----------------------------------------------------------------------------
+
+
+# Started from a small process: a process counts what it was before it was `exec`ed.
+PEAK = """
+import os, sys
+child = os.spawnv(os.P_NOWAIT, sys.executable, [sys.executable, *sys.argv[1:]])
+_, status, usage = os.wait4(child, 0)
+print("peak", usage.ru_maxrss // (1 if sys.platform == "linux" else 1024))
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "wait4"), reason="nobody counts the memory here")
+def test_memory_does_not_grow_with_the_number_of_notebooks(
+    new_project: MakeProject,
+) -> None:
+    """It grows with the largest notebook; ten times as many cost next to nothing."""
+    peaks = []
+    for many in (30, 300):
+        project = new_project()
+        output = {"output_type": "stream", "name": "stdout", "text": "x" * 50_000}
+        for i in range(many):
+            cells = [code(f"c{j}", f"#| export\nx{j} = 1") for j in range(4)]
+            project.write(f"{i}_m{i}.ipynb", *cells, code("out", "1", outputs=[output]))
+        done = project.run(sys.executable, "-c", PEAK, "-m", "litml", "export")
+        assert done.returncode == 0 and len(project.modules()) == many + 1
+        peaks.append(int(done.stdout.split()[-1]))
+    assert peaks[1] - peaks[0] < 8 * 1024, f"KiB: {peaks}"
 
 
 # What other tools say ----------------------------------------------------------------
