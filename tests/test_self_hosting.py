@@ -1,0 +1,188 @@
+"""litml is made by litml, out of notebooks that keep the rules they ask for."""
+
+import ast
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from conftest import ENVIRONMENT
+
+from litml.project import default_module, find_project, list_notebooks
+from litml.record import exporter_files
+
+ROOT = Path(__file__).parents[1]
+PROJECT = find_project(ROOT)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a chapter: prose, exported code, or an example."""
+
+    id: str
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A notebook, read with `json` alone, and its module."""
+
+    path: Path
+    module: Path
+
+    @property
+    def tree(self) -> dict[str, object]:
+        return json.loads(self.path.read_bytes())  # type: ignore[no-any-return]
+
+    @property
+    def cells(self) -> list[Cell]:
+        return [make_cell(data) for data in self.tree["cells"]]  # type: ignore[attr-defined]
+
+
+def make_cell(data: dict[str, object]) -> Cell:
+    text = "".join(data["source"])  # type: ignore[arg-type]
+    is_exported = re.match(r"#\| export(i|s)?$", text.partition("\n")[0])
+    kind = "exported" if is_exported else "example"
+    return Cell(str(data["id"]), kind if data["cell_type"] == "code" else "prose", text)
+
+
+def find_chapters() -> Iterator[Chapter]:
+    """Yield the chapters in their order; the index, which all may use, comes first."""
+    paths = list_notebooks(PROJECT)
+    for path in sorted(paths, key=lambda path: path.name != "index.ipynb"):
+        module = default_module(PROJECT, path).replace(".", "/") + ".py"
+        for cell in make_cells(path):
+            if found := re.match(r"#\| default_exp:? (\S+)", cell.text):
+                module = found[1].replace(".", "/") + ".py"
+        yield Chapter(path, PROJECT.package_dir / module)
+
+
+def make_cells(path: Path) -> list[Cell]:
+    return [make_cell(data) for data in json.loads(path.read_bytes())["cells"]]
+
+
+CHAPTERS = list(find_chapters())
+every_chapter = pytest.mark.parametrize(
+    "chapter", CHAPTERS, ids=[chapter.path.stem for chapter in CHAPTERS]
+)
+
+
+# Made by itself ----------------------------------------------------------------------
+
+
+def modules(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*.py")
+    }
+
+
+def export_copy(folder: Path, **more: str) -> dict[str, bytes]:
+    """Export a copy of the notebooks into `folder`, which holds nothing else."""
+    shutil.copytree(ROOT / "nbs", folder / "nbs")
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    command = [sys.executable, "-P", "-m", "litml", "export"]
+    environment = {**ENVIRONMENT, **more}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    assert (folder / "README.md").read_bytes() == (ROOT / "README.md").read_bytes()
+    return modules(folder / "litml")
+
+
+def test_litml_exports_itself(tmp_path: Path) -> None:
+    """The copy that litml writes of itself is litml, and writes the same again."""
+    committed = modules(PROJECT.package_dir)
+    first = export_copy(tmp_path / "first")
+    assert first == committed
+    second = export_copy(tmp_path / "second", PYTHONPATH=str(tmp_path / "first"))
+    assert second == committed
+    script = "import litml.package; print(litml.package.__file__)"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script],
+        env={**ENVIRONMENT, "PYTHONPATH": str(tmp_path / "first")},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.startswith(str(tmp_path / "first")), "the copy was in use"
+
+
+def test_every_module_has_its_chapter() -> None:
+    written = {chapter.module for chapter in CHAPTERS}
+    assert set(PROJECT.package_dir.rglob("*.py")) == written
+    assert len(written) == len(CHAPTERS)
+
+
+# The layers --------------------------------------------------------------------------
+
+
+def imported(module: Path) -> Iterator[str]:
+    """Yield the modules of litml that a module imports anywhere in its code."""
+    for node in ast.walk(ast.parse(module.read_bytes())):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "imports are absolute"
+            yield str(node.module)
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+@every_chapter
+def test_a_chapter_imports_from_earlier_ones_only(chapter: Chapter) -> None:
+    names = {one.module: dotted(one.module) for one in CHAPTERS}
+    earlier = CHAPTERS[: CHAPTERS.index(chapter)]
+    allowed = {names[one.module] for one in earlier}
+    used = set(imported(chapter.module)) & set(names.values())
+    assert used <= allowed
+
+
+def dotted(module: Path) -> str:
+    name = module.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
+    return name.removesuffix(".__init__")
+
+
+def test_the_record_knows_what_decides_about_a_module() -> None:
+    """A change of any chapter that an export uses makes the next one look again."""
+    todo, used = ["litml.package"], set()
+    paths = {dotted(one.module): one.module for one in CHAPTERS}
+    while todo:
+        name = todo.pop()
+        used.add(name)
+        todo += (set(imported(paths[name])) & set(paths)) - used
+    only_files = {"litml", "litml.files", "litml.stamps"}
+    counted = {dotted(Path(path)) for path in exporter_files()}
+    assert used - only_files <= counted
+
+
+# The pages ---------------------------------------------------------------------------
+
+
+@every_chapter
+def test_a_chapter_is_a_chapter(chapter: Chapter) -> None:
+    title = chapter.cells[0]
+    assert title.kind == "prose" and re.match(r"# .+\n\n?> .+", title.text)
+    exported = [cell.text for cell in chapter.cells if cell.kind == "exported"]
+    first = ast.parse(exported[0]).body
+    imports = (ast.Import, ast.ImportFrom, ast.If)
+    if chapter.path.name != "index.ipynb":
+        assert all(isinstance(node, imports) for node in first), "imports come first"
+
+
+@every_chapter
+def test_the_pages_are_the_same_on_every_machine(chapter: Chapter) -> None:
+    """No output holds an address, a time, or a folder of somebody's machine."""
+    outputs = [cell.get("outputs", []) for cell in chapter.tree["cells"]]  # type: ignore[attr-defined]
+    for output in (one for some in outputs for one in some):
+        assert output["output_type"] != "error"
+        text = json.dumps(output, ensure_ascii=False)
+        moment = r"\d\.\d\d+ ?s\b|\d ?(ms|µs|ns)\b|\d\d:\d\d:\d\d|20\d\d-\d\d-\d\d"
+        assert not re.search(moment, text)
+        folder = r"/(home|Users|tmp|root|var|work|private|opt)/|site-packages"
+        assert not re.search(rf"{folder}|0x[0-9a-f]{{6,}}|:\\\\Users", text)
+    text = chapter.path.read_text("utf-8")
+    assert str(ROOT) not in text and f"{Path.home()}/" not in text
