@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from litml.files import locked, state_dir
-from litml.notebook import LitmlError, Location, read_notebook
+from litml.notebook import LitmlError, Location
 from litml.package import export_project
 from litml.parts import locate
 from litml.project import Project, list_notebooks
 from litml.sheet import Sheet, make_sheet
+from litml.text import read_source
 
 __all__ = [
     "Finding",
@@ -225,7 +226,7 @@ def write_sheets(project: Project) -> dict[Path, Sheet]:
     sheets: dict[Path, Sheet] = {}
     for path in list_notebooks(project):
         try:
-            notebook = read_notebook(path, project.name_of(path))
+            notebook = read_source(path, project.name_of(path))
         except LitmlError:
             continue  # the export has said so
         if notebook.language == "python":
@@ -348,7 +349,7 @@ class Finder:
         """Return the ids of a notebook's cells; none if it cannot be read."""
         if path not in self.ids:
             try:
-                cells = read_notebook(path).cells
+                cells = read_source(path).cells
             except LitmlError:
                 cells = []
             self.ids[path] = [cell.id for cell in cells]

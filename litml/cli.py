@@ -7,13 +7,31 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import litml
+from litml.console import (
+    FAULT,
+    FINE,
+    PROBLEMS,
+    Command,
+    Progress,
+    add_json,
+    exit_code,
+    print_error,
+)
+from litml.edit_commands import (
+    add_apply,
+    add_cell,
+    add_show,
+    add_sync,
+    run_apply,
+    run_cell,
+    run_show,
+    run_sync,
+)
 from litml.notebook import LitmlError
 
 if TYPE_CHECKING:
@@ -22,86 +40,11 @@ if TYPE_CHECKING:
     from litml.package import ExportReport
     from litml.project import Project
     from litml.run import Policy
-    from litml.sync import SyncReport
 
-__all__ = [
-    "FINE",
-    "PROBLEMS",
-    "FAULT",
-    "add_new",
-    "run_new",
-    "add_build",
-    "run_build",
-    "main",
-]
-
-
-# ## Saying what went wrong
-# %% exit-codes
-FINE, PROBLEMS, FAULT = 0, 1, 2
-
-
-# %% print_error
-def print_error(error: object) -> None:
-    """Print an error in its place, stderr."""
-    print(f"error: {error}", file=sys.stderr)
-
-
-# %% exit_code
-def exit_code(error: LitmlError) -> int:
-    """Return an error's exit code: 2 for configuration and environment, else 1."""
-    names = {kind.__name__ for kind in type(error).__mro__}
-    return FAULT if names & {"ConfigError", "WriteError"} else PROBLEMS
-
-
-# ## Progress
-# %% Progress
-@dataclass(slots=True)
-class Progress:
-    """A counter on the terminal's last line; callable with (done, total)."""
-
-    label: str
-    started: float = field(default_factory=time.monotonic)
-    shown: float = 0.0
-
-    def __call__(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if now - self.started < 0.5 or now - self.shown < 0.1 or not is_terminal():
-            return
-        self.shown = now
-        sys.stderr.write(f"\r\x1b[K{self.label} {done}/{total}")
-        sys.stderr.flush()
-
-    def say(self, text: str) -> None:
-        """Show what is going on now, if somebody is watching."""
-        if is_terminal():
-            sys.stderr.write(f"\r\x1b[K{self.label}: {text}")
-            sys.stderr.flush()
-
-    def clear(self) -> None:
-        """Remove the line."""
-        if is_terminal():
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
-
-
-# %% is_terminal
-def is_terminal() -> bool:
-    """Is somebody watching stderr?"""
-    return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+__all__ = ["add_new", "run_new", "add_build", "run_build", "main"]
 
 
 # ## The commands
-# %% Command
-@dataclass(frozen=True, slots=True)
-class Command:
-    """One command: its help, its arguments, and what runs it."""
-
-    help: str
-    add: Callable[[ArgumentParser], None]
-    run: Callable[[Namespace], int]
-
-
 # ### export, watch
 # %% add_export
 def add_export(parser: ArgumentParser) -> None:
@@ -119,14 +62,6 @@ def add_export(parser: ArgumentParser) -> None:
         "--watch", action="store_true", help="export again after every save"
     )
     add_json(parser)
-
-
-# %% add_json
-def add_json(parser: ArgumentParser) -> None:
-    """Add the option `--json`."""
-    parser.add_argument(
-        "--json", action="store_true", help="print the result as one JSON object"
-    )
 
 
 # %% run_export
@@ -188,102 +123,6 @@ def run_watch(arguments: Namespace) -> int:
         show_report(report, check=False, as_json=False)
         sys.stdout.flush()
     return FINE
-
-
-# ### sync
-# %% add_sync
-def add_sync(parser: ArgumentParser) -> None:
-    """Add the arguments of `litml sync`."""
-    parser.add_argument(
-        "--check", action="store_true", help="write nothing; exit 1 if something would"
-    )
-    parser.add_argument(
-        "--diff", action="store_true", help="show what changes in each cell"
-    )
-    parser.add_argument(
-        "--take",
-        action="append",
-        default=[],
-        metavar="[CELL=]SIDE",
-        help="decide conflicts: SIDE is notebook or module",
-    )
-    parser.add_argument(
-        "--rename", action="store_true", help="rename in all notebooks what was renamed"
-    )
-    add_json(parser)
-
-
-# %% parse_take
-def parse_take(words: list[str]) -> dict[str, str]:
-    """Read the values of `--take`."""
-    from litml.project import ConfigError
-
-    sides = {"notebook": "ours", "module": "theirs"}
-    taken = {}
-    for word in words:
-        cell, _, side = word.rpartition("=")
-        if side not in sides:
-            hint = "write `--take module`, or `--take CELL=notebook`"
-            raise ConfigError(f"`--take {word}` names no side", hint=hint)
-        taken[cell] = sides[side]
-    return taken
-
-
-# %% run_sync
-def run_sync(arguments: Namespace) -> int:
-    """Bring edits of modules home to their notebooks."""
-    from litml.project import find_project
-    from litml.sync import sync_project
-
-    take = parse_take(arguments.take)
-    report = sync_project(
-        find_project(), take=take, rename=arguments.rename, check=arguments.check
-    )
-    failed = bool(report.problems or report.conflicts)
-    if arguments.json:
-        print_sync_json(report)
-    else:
-        show_sync(report, arguments.check, arguments.diff)
-    return PROBLEMS if failed or (arguments.check and report.changes) else FINE
-
-
-# %% show_sync
-def show_sync(report: SyncReport, check: bool, with_diff: bool) -> None:
-    """Print what a sync did, cell by cell."""
-    for error in report.problems:
-        print_error(error)
-    for at, clash in report.conflicts:
-        print_error(f"{clash.reason}\n  at {at}\n  hint: decide with `--take`")
-        for side in ("base", "notebook", "module"):
-            text = getattr(
-                clash, {"notebook": "ours", "module": "theirs"}.get(side, side)
-            )
-            print(f"--- {side}\n{text if text is not None else '(no cell)'}")
-    for change in report.changes if not (report.problems or report.conflicts) else ():
-        print(f"{'would be ' if check else ''}{change.what}: {change.at}")
-        if with_diff:
-            print_diff(change.before, change.after)
-    for note in report.notes:
-        print(f"note: {note}", file=sys.stderr)
-
-
-def print_diff(before: str, after: str) -> None:
-    """Print a cell's change as a unified diff without file names."""
-    from difflib import unified_diff
-
-    lines = unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=2)
-    print(*list(lines)[2:], sep="\n")
-
-
-def print_sync_json(report: SyncReport) -> None:
-    """Print a sync's report as one JSON object."""
-    import json
-
-    changes = [{"at": str(one.at), "what": one.what} for one in report.changes]
-    conflicts = [{"at": str(at), "reason": one.reason} for at, one in report.conflicts]
-    found = {"changes": changes, "conflicts": conflicts, "notes": list(report.notes)}
-    found["problems"] = [str(error) for error in report.problems]
-    print(json.dumps(found | {"written": list(report.written)}))
 
 
 # ### test, run
@@ -373,6 +212,46 @@ def run_one(path: Path, arguments: Namespace, policy: Policy, project: Project) 
     return PROBLEMS
 
 
+# ### check
+# %% add_check
+def add_check(parser: ArgumentParser) -> None:
+    """Add the arguments of `litml check`."""
+    from argparse import BooleanOptionalAction
+
+    parser.add_argument(
+        "--examples",
+        action=BooleanOptionalAction,
+        default=True,
+        help="type-check cells that are not exported, too",
+    )
+    add_json(parser)
+
+
+def run_check(arguments: Namespace) -> int:
+    """Check the export, and run the linters that the project has configured."""
+    from litml.check import check_project
+    from litml.project import find_project
+
+    progress = Progress("check")
+    report = check_project(
+        find_project(), examples=arguments.examples, tell=progress.say
+    )
+    progress.clear()
+    if arguments.json:
+        import json
+
+        found = [
+            {"tool": one.tool, "code": one.code, "message": one.message}
+            | {"at": str(one.at), "severity": one.severity}
+            for one in report.findings
+        ]
+        print(json.dumps({"findings": found, "tools": list(report.tools)}))
+    else:
+        for one in report.findings:
+            print(one)
+    return PROBLEMS if report.failed else FINE
+
+
 # ### new, build
 # %% add_new
 def add_new(parser: ArgumentParser) -> None:
@@ -455,6 +334,10 @@ COMMANDS = {
     "export": Command("write the package from the notebooks", add_export, run_export),
     "watch": Command("export after every save", add_nothing, run_watch),
     "sync": Command("bring edits of modules home to notebooks", add_sync, run_sync),
+    "show": Command("print a notebook as text", add_show, run_show),
+    "apply": Command("take an edited text view back", add_apply, run_apply),
+    "cell": Command("show or edit one cell, by its id", add_cell, run_cell),
+    "check": Command("all that a CI asks", add_check, run_check),
     "test": Command("run the tests, notebooks included", add_test, run_test),
     "run": Command("execute notebooks", add_run, run_run),
     "new": Command("make a project from a template", add_new, run_new),

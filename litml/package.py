@@ -15,8 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from litml.files import Transaction, WriteError, locked, state_dir
-from litml.notebook import LitmlError, Location, Notebook, parse_notebook
-from litml.project import Project, list_folders, list_notebooks
+from litml.notebook import LitmlError, Location, Notebook
+from litml.project import TEXTS, Project, list_folders, list_notebooks
 from litml.record import (
     Entry,
     Record,
@@ -30,6 +30,7 @@ from litml.record import (
     refresh,
 )
 from litml.stamps import stamp, write_stamps
+from litml.text import parse_source
 
 if TYPE_CHECKING:
     import threading
@@ -122,7 +123,7 @@ def read(run: Run, name: str, raw: bytes) -> tuple[Notebook, Share]:
     from litml.export import read_share
     from litml.nbdev import docstring_rule, read_nbdev_share
 
-    notebook = parse_notebook(raw, name)
+    notebook = parse_source(raw, name)
     if not run.project.nbdev:
         return notebook, read_share(notebook, run.project)
     run.rule = run.rule or docstring_rule(run.project)
@@ -143,9 +144,9 @@ def targets_of(run: Run, share: Share) -> tuple[str, ...]:
 # %% is_index
 def is_index(run: Run, name: str) -> bool:
     """Is it the notebook that the README is made from?"""
-    index = run.project.notebooks_dir / "index.ipynb"
-    wanted = run.in_place and run.project.config.readme
-    return bool(wanted) and run.paths.get(name) == index
+    if not (run.in_place and run.project.config.readme and name in run.paths):
+        return False
+    return run.paths[name].with_suffix("") == run.project.notebooks_dir / "index"
 
 
 # %% render_target
@@ -475,7 +476,9 @@ def start_run(project: Project, target: Path | None = None, force: bool = False)
     base = target.resolve() if target else project.package_dir
     state = base / ".litml" if target else state_dir(project.root)
     configured = [project.root / "pyproject.toml", project.root / "settings.ini"]
-    context = [*configured, *list_folders(project), *exporter_files()]
+    folders = list_folders(project)
+    texts = [path for folder in folders for path in folder.glob("*.[mp][dy]")]
+    context = [*configured, *folders, *texts, *exporter_files()]
     stamps = [stamp(str(path)) for path in context]
     paths = {project.name_of(one): one for one in list_notebooks(project)}
     record = load_record(state / RECORD, record_key(project))
@@ -534,7 +537,7 @@ def watch_project(
     yield export_project(project)
     for _ in watch(
         project.notebooks_dir,
-        watch_filter=lambda _, path: path.endswith(".ipynb"),
+        watch_filter=lambda _, path: path.endswith((".ipynb", *TEXTS)),
         stop_event=stop,
         raise_interrupt=True,
     ):

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from litml.cells import split_head
-from litml.notebook import Cell, LitmlError, Location, Notebook, read_notebook
+from litml.notebook import Cell, LitmlError, Location, Notebook
 from litml.patch import Ungrown, trace_line, ungrow
+from litml.text import read_source
 
 __all__ = [
     "ModuleError",
@@ -195,7 +196,7 @@ def locate(root: Path, module: Path, line: int) -> Location | None:
     try:
         text = module.read_text("utf-8")
         header = re.match(r"# Exported from (.+?)\. Edit either side", text)
-        notebooks = [read_notebook(root / one, one) for one in header[1].split(", ")]  # type: ignore[index]
+        notebooks = [read_source(root / one, one) for one in header[1].split(", ")]  # type: ignore[index]
     except (OSError, UnicodeDecodeError, LitmlError, TypeError):
         return None
     if not 1 <= line <= text.count("\n") + 1:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from litml.notebook import LitmlError, Location, suggest
+from litml.text import is_notebook, refuse_pairs
 
 __all__ = [
     "ConfigError",
@@ -183,18 +184,28 @@ def find_package(root: Path, data: dict[str, Any]) -> str:
 def list_notebooks(project: Project) -> list[Path]:
     """Return the project's notebooks in reading order."""
     recursive = project.nbdev is None or project.nbdev.recursive
-    found = sorted(scan(project.notebooks_dir, recursive))
+    text = project.nbdev is None
+    found = sorted(scan(project.notebooks_dir, recursive, text))
     if project.nbdev:  # nbdev goes by the name of the file alone
         found.sort(key=lambda parts: parts[-1])
     paths = [project.notebooks_dir.joinpath(*parts) for parts in found]
-    if not project.config.exclude:
-        return paths
-    return [path for path in paths if not is_excluded(project, path)]
+    if project.config.exclude:
+        paths = [path for path in paths if not is_excluded(project, path)]
+    if any(path.suffix != ".ipynb" for path in paths):
+        package = project.package_dir
+        paths = [path for path in paths if package not in path.parents]
+        refuse_pairs(paths, project.root)
+    return paths
 
 
 # %% scan
-def scan(folder: Path, recursive: bool = True) -> Iterator[tuple[str, ...]]:
-    """Yield the parts of every notebook's path below `folder`."""
+def scan(
+    folder: Path, recursive: bool = True, text: bool = False
+) -> Iterator[tuple[str, ...]]:
+    """Yield the parts of every notebook's path below `folder`.
+
+    With `text`, notebooks may be Python and Markdown files as well.
+    """
     todo: list[tuple[str, ...]] = [()]
     while todo:
         parts = todo.pop()
@@ -205,10 +216,15 @@ def scan(folder: Path, recursive: bool = True) -> Iterator[tuple[str, ...]]:
         for entry in entries:
             if entry.name.startswith(("_", ".")):
                 continue
-            if entry.name.endswith(".ipynb"):
-                yield (*parts, entry.name)
+            texts = TEXTS if text else ()
+            if entry.name.endswith((".ipynb", *texts)):
+                if is_notebook(Path(entry.path)):
+                    yield (*parts, entry.name)
             elif recursive and entry.is_dir(follow_symlinks=False):
                 todo.append((*parts, entry.name))
+
+
+TEXTS = (".py", ".md")
 
 
 # %% is_excluded

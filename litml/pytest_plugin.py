@@ -3,7 +3,7 @@
 
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
@@ -26,7 +26,10 @@ __all__ = [
     "pytest_addoption",
     "pytest_configure",
     "pytest_unconfigure",
+    "SUFFIXES",
+    "Files",
     "pytest_collect_file",
+    "collect_notebook",
     "NotebookFile",
     "NotebookItem",
     "BrokenItem",
@@ -35,6 +38,8 @@ __all__ = [
     "MUCH",
     "CellItem",
     "skip",
+    "pytest_runtest_makereport",
+    "pytest_make_collect_report",
     "pytest_xdist_make_scheduler",
     "split_scope",
 ]
@@ -142,11 +147,25 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 # %% pytest_collect_file
+SUFFIXES = (".ipynb", ".py", ".md")
+Files = list[pytest.Collector]
+
+
+@pytest.hookimpl(wrapper=True)
 def pytest_collect_file(
     file_path: Path, parent: pytest.Collector
-) -> pytest.Collector | None:
+) -> Generator[None, Files, Files]:
     """Collect a notebook if it is ours; pytest calls this for every file."""
-    if file_path.suffix != ".ipynb" or not (root := find_root(file_path.parent)):
+    others = yield
+    notebook = collect_notebook(file_path, parent)
+    return [notebook] if notebook else others
+
+
+def collect_notebook(
+    file_path: Path, parent: pytest.Collector
+) -> pytest.Collector | None:
+    """Return the collector of a notebook; None if the file is not one of ours."""
+    if file_path.suffix not in SUFFIXES or not (root := find_root(file_path.parent)):
         return None
     from litml.notebook import LitmlError
 
@@ -155,7 +174,8 @@ def pytest_collect_file(
     except LitmlError as error:
         raise parent.CollectError(str(error)) from error
     path = file_path.parent.resolve() / file_path.name
-    if path not in opened.notebooks and not parent.session.isinitpath(file_path):
+    asked = path.suffix == ".ipynb" and parent.session.isinitpath(file_path)
+    if path not in opened.notebooks and not asked:
         return None
     return NotebookFile.from_parent(parent, path=file_path, opened=opened)
 
@@ -174,12 +194,13 @@ class NotebookFile(pytest.File):
 
     def collect(self) -> Iterator[pytest.Item]:
         """Read the notebook and yield an item for each step."""
-        from litml.notebook import LitmlError, read_notebook
+        from litml.notebook import LitmlError
         from litml.run import Runner
+        from litml.text import read_source
 
         try:
             path = self.path.parent.resolve() / self.path.name
-            notebook = read_notebook(path, self.opened.project.name_of(path))
+            notebook = read_source(path, self.opened.project.name_of(path))
             self.runner = Runner(notebook, self.opened.policy)
         except LitmlError as error:
             yield BrokenItem.from_parent(self, name="broken", message=str(error))
@@ -307,19 +328,49 @@ class CellItem(NotebookItem):
     def fail(self, prefix: str, run: "CellRun") -> None:
         """Fail with the report on a cell, this one or one above it."""
         from litml.run import describe_failure
+        from litml.trace import annotate
 
         runner = self.parent.runner
         assert runner is not None
         self.parent.told[run.cell] = self.row
         source = next(step.source for step in runner.steps if step.cell == run.cell)
         report = describe_failure(runner.notebook.name, source, run)
-        pytest.fail(prefix + report, pytrace=False)
+        pytest.fail(prefix + annotate(report), pytrace=False)
 
 
 # %% skip
 def skip(reason: str) -> None:
     """Skip the item that is running; the report names the item's own place."""
     raise pytest.skip.Exception(reason, _use_item_location=True)
+
+
+# ## Tracebacks
+# %% pytest_runtest_makereport
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[
+    None, pytest.TestReport, pytest.TestReport
+]:
+    """Name the cells of our modules in a failure; pytest calls this for every test."""
+    report = yield
+    if report.failed:
+        from litml.trace import annotate_report
+
+        annotate_report(report.longrepr)
+    return report
+
+
+# %% pytest_make_collect_report
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[
+    None, pytest.CollectReport, pytest.CollectReport
+]:
+    """Do the same for files that cannot be imported; pytest calls this for each."""
+    report = yield
+    if report.failed:
+        from litml.trace import annotate_report
+
+        annotate_report(report.longrepr)
+    return report
 
 
 # ## Many workers
@@ -339,4 +390,4 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def split_scope(nodeid: str) -> str:
     """Return what is handed out together with an item: its notebook, or only itself."""
     file, *rest = nodeid.split("::")
-    return file if rest and file.endswith(".ipynb") else nodeid
+    return file if rest and file.endswith((".ipynb", ".md")) else nodeid

@@ -86,7 +86,9 @@ def dump_record(record: Record) -> bytes:
 
 
 # %% record_key
-EXPORTER = "notebook cells project export patch nbdev readme record package".split()
+EXPORTER = (
+    "notebook text cells project export patch nbdev readme record package".split()
+)
 
 
 def exporter_files() -> list[str]:

@@ -24,10 +24,10 @@ from litml.notebook import (
     LitmlError,
     Location,
     Notebook,
-    parse_notebook,
     suggest,
 )
 from litml.project import Project
+from litml.text import parse_source
 
 __all__ = [
     "Policy",
@@ -429,7 +429,7 @@ XML = ("application/javascript", "image/svg+xml")
 # %% save_outputs
 def save_outputs(notebook: Notebook, run: NotebookRun) -> Notebook:
     """Return a copy of the notebook that holds the outputs of its run."""
-    copy = parse_notebook(notebook.to_bytes(), notebook.name)
+    copy = parse_source(notebook.to_bytes(), notebook.name)
     runs = {cell.cell: cell for cell in run.cells}
     for cell in copy.cells:
         if cell.kind != "code":
