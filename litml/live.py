@@ -190,7 +190,7 @@ class Live:
             self.trouble = f"does not export on save: {error}"
 
 
-# ## Beginning and ending
+# ### Beginning and ending
 # %% start_live
 def start_live(shell: InteractiveShell) -> None:
     """Begin to keep a session up to date; `%load_ext litml` calls this."""
