@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from litml.console import FINE, PROBLEMS, add_json, print_error
-from litml.edit import Conflict
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+    from litml.edit import Conflict
     from litml.notebook import Notebook
     from litml.sync import SyncReport
 
