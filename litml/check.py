@@ -492,7 +492,7 @@ def ask_tool(
 ) -> list[Remark]:
     """Return all that one tool says; if it is not installed, that."""
     jobs = plan_jobs(tool, config, project, sheets)
-    if not jobs:
+    if not find_command(tool):
         message = f"configured in {config}, but not installed"
         return [Remark(tool, "not-installed", message, config)]
     env = tool_env(project, os.environ)

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Sandbox, code, prose
+from conftest import ENVIRONMENT, Sandbox, code, prose
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -120,6 +120,17 @@ LEARNER = [
 ]
 
 
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder in which mypy keeps what it knows of the standard library."""
+    return tmp_path_factory.mktemp("mypy")
+
+
+@pytest.fixture(autouse=True)
+def use_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENVIRONMENT, "MYPY_CACHE_DIR", str(cache))
+
+
 @pytest.fixture
 def learner(project: Sandbox) -> Sandbox:
     """Return an exported project with a class grown over ten cells."""
@@ -175,7 +186,7 @@ def ask_mypy(
     project: Sandbox, source: str, file: str = "use.py"
 ) -> list[dict[str, object]]:
     (project.root / "use.py").write_text(source)
-    words = ["--output", "json", "--no-incremental", "use.py"]
+    words = ["--output", "json", "use.py"]
     done = project.run(sys.executable, "-m", "mypy", *words)
     assert done.returncode < 2, done.stdout + done.stderr
     said = [json.loads(row) for row in done.stdout.splitlines() if row[:1] == "{"]
