@@ -159,7 +159,11 @@ class Notebook:
         Raises `NotebookError` if a change cannot be written without losing something.
         """
         tree = {**self.data, "cells": [cell.data for cell in self.cells]}
-        return render(tree, self.raw, self.name)
+        try:
+            return render(tree, self.raw, self.name)
+        except RecursionError as error:
+            message = "JSON nested too deeply to be written"
+            raise NotebookError(message, at=Location(self.name)) from error
 
 
 # ### Reading
@@ -301,7 +305,8 @@ ESCAPED = r"(?<!\\)(?:\\\\)*\\u(?!00[0-7])"  # `\u`, but no control character's
 def find_layout(text: str) -> Layout:
     """Read the layout off the text of a JSON file."""
     first = re.match(FIRST_KEY, text)
-    colon = first[3] if first else ": " if re.match(r'\{\s*"[^"]*": ', text) else ":"
+    wide = re.match(r'\{\s*"(?:[^"\\]|\\.)*": ', text)
+    colon = first[3] if first else ": " if wide else ":"
     return Layout(
         indent=first[2] if first else None,
         ascii=text.isascii() and bool(re.search(ESCAPED, text)),
@@ -371,11 +376,7 @@ def render(tree: dict[str, Any], raw: bytes, name: str) -> bytes:
         return new
     refuse_double_keys(text, name)
     exact = json.loads(text, parse_float=Number)
-    try:
-        return encode_file(keep_spelling(tree, old, exact), layout, raw)
-    except RecursionError as error:
-        message = "JSON nested too deeply to be written"
-        raise NotebookError(message, at=Location(name)) from error
+    return encode_file(keep_spelling(tree, old, exact), layout, raw)
 
 
 # %% keep_spelling
