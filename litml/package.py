@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -42,10 +42,6 @@ __all__ = [
     "ExportReport",
     "Base",
     "export_project",
-    "RECORD",
-    "renew",
-    "leave_stamps",
-    "start_run",
     "watch_project",
 ]
 
@@ -117,9 +113,28 @@ class Run:
 README = "@readme"
 
 
+# %% start_run
+RECORD = "export.json"
+
+
+def start_run(project: Project, target: Path | None = None, force: bool = False) -> Run:
+    """Return a run at its beginning, with the last record."""
+    base = target.resolve() if target else project.package_dir
+    state = base / ".litml" if target else state_dir(project.root)
+    configured = [project.root / "pyproject.toml", project.root / "settings.ini"]
+    folders = list_folders(project)
+    texts = [path for folder in folders for path in folder.glob("*.[mp][dy]")]
+    context = [*configured, *folders, *texts, *exporter_files()]
+    stamps = [stamp(str(path)) for path in context]
+    paths = {project.name_of(one): one for one in list_notebooks(project)}
+    record = load_record(state / RECORD, record_key(project))
+    return Run(project, paths, base, record, state, stamps, force)
+
+
+# ## From notebooks to targets
 # %% read
 def read(run: Run, name: str, raw: bytes) -> tuple[Notebook, Share]:
-    """Read a notebook from its bytes, and what it contributes."""
+    """Return a notebook, read from its bytes, and what it contributes."""
     from litml.export import read_share
     from litml.nbdev import docstring_rule, read_nbdev_share
 
@@ -171,128 +186,7 @@ def render_target(
     return text, ids
 
 
-# ### What changed
-# %% survey
-def survey(run: Run, progress: Callable[[int, int], None] | None) -> set[str]:
-    """Read the notebooks that changed; return the targets that this may affect."""
-    affected: set[str] = set()
-    for name in run.record.notebooks.keys() & run.paths.keys():
-        for target in filter(None, run.record.notebooks[name].targets):
-            run.known.setdefault(target, set()).add(name)
-    for count, (name, path) in enumerate(run.paths.items(), start=1):
-        known = run.record.notebooks.get(name)
-        if known and is_same(path, known, run.record):
-            note(run, name, known)
-        else:
-            affected.update(known.targets if known else ())
-            try:
-                affected |= read_changed(run, name, path)
-            except WriteError:
-                raise
-            except LitmlError as error:
-                run.problems.append(error)
-        if progress:
-            progress(count, len(run.paths))
-    for name in run.record.notebooks.keys() - run.paths.keys():
-        affected.update(run.record.notebooks[name].targets)
-    for target, entry in run.record.files.items():
-        if not is_same(run.path_of(target), entry, run.record):
-            affected.add(target)
-    return (affected | run.makers.keys() - run.record.files.keys()) - {""}
-
-
-# %% note
-def note(run: Run, name: str, entry: Entry) -> None:
-    """Enter a notebook into the next record."""
-    run.entries[name] = entry
-    for target in entry.targets:
-        if target:
-            run.makers.setdefault(target, []).append(name)
-
-
-# %% read_changed
-def read_changed(run: Run, name: str, path: Path) -> set[str]:
-    """Read one notebook, stage what is its alone so far, and return its targets."""
-    status = look(path)
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise PackageError(str(error.strerror), at=Location(name)) from error
-    notebook, share = read(run, name, raw)
-    targets = targets_of(run, share)
-    note(run, name, Entry(*(status or (0, 0)), checksum(raw), targets))
-    if run.project.nbdev and not share.module and is_exporting(notebook):
-        run.notes.append(f"{name} has no `default_exp`, so nothing is exported from it")
-    for target in filter(None, targets):
-        makers = {*run.makers.get(target, []), *run.known.get(target, ())}
-        if makers == {name}:
-            finish(run, target, *render_target(run, target, [(notebook, share)]))
-    return set(targets)
-
-
-# %% is_exporting
-def is_exporting(notebook: Notebook) -> bool:
-    """Does any cell say `export`, without naming a module?"""
-    from litml.cells import read_directives
-    from litml.nbdev import MARKS
-
-    said = read_directives(notebook, strict=False)
-    marks = [one for cell in said for one in cell.values() if one.name in MARKS]
-    return any(not mark.value for mark in marks)
-
-
-# ### What is written
-# %% make_targets
-def make_targets(run: Run, affected: Iterable[str]) -> None:
-    """Make the affected targets that the survey could not finish by itself."""
-    order = {name: i for i, name in enumerate(run.paths)}
-    for target in sorted(affected):
-        names = sorted(run.makers.get(target, []), key=order.__getitem__)
-        if not names or (target in run.files and len(names) == 1):
-            continue
-        try:
-            parts = [read(run, name, run.paths[name].read_bytes()) for name in names]
-            finish(run, target, *render_target(run, target, parts))
-        except WriteError:
-            raise
-        except LitmlError as error:
-            run.problems.append(error)
-
-
-# %% finish
-def finish(run: Run, target: str, text: str, ids: list[str]) -> None:
-    """Stage the text of a target, unless it is there already or was edited."""
-    path, data = run.path_of(target), text.encode(errors="replace")
-    there = path.read_bytes() if path.is_file() else None
-    wanted = checksum(data)
-    run.files[target] = Entry(*(look(path) or (0, 0)), wanted)
-    run.refused.pop(target, None)
-    if there is not None and checksum(there) == wanted:
-        if target in run.pending:  # a part of the text, when that was all we knew
-            run.pending.remove(target)
-            run.stage(path, there)
-        stage_base(run, target, text, ids)
-        return
-    if there is not None and not may_replace(run, target, there):
-        name = run.project.name_of(path)
-        hint = "`litml sync` brings the edit home; `--force` throws it away"
-        message = "edited since the last export, so it was not overwritten"
-        run.refused[target] = PackageError(message, at=Location(name), hint=hint)
-        return
-    run.pending.add(target)
-    run.stage(path, data)
-    stage_base(run, target, text, ids)
-
-
-# %% stage_packages
-def missing_inits(run: Run, targets: Iterable[str]) -> set[str]:
-    """Return the `__init__.py` that folders of modules lack and no notebook makes."""
-    modules = [target for target in targets if target != README]
-    folders = {parent for one in modules for parent in PurePosixPath(one).parents}
-    wanted = {(folder / "__init__.py").as_posix() for folder in folders}
-    return {one for one in wanted - {*modules} if not run.path_of(one).exists()}
-
-
+# ## The base of an edit
 # %% Base
 @dataclass(frozen=True, slots=True)
 class Base:
@@ -323,7 +217,7 @@ def load_base(run: Run, target: str) -> Base | None:
     return base if same else None
 
 
-# ### May it be replaced?
+# ## May it be replaced?
 # %% may_replace
 def may_replace(run: Run, target: str, there: bytes) -> bool:
     """Is the text on disk an export, and so nobody's work?"""
@@ -336,15 +230,12 @@ def may_replace(run: Run, target: str, there: bytes) -> bool:
     return checksum(committed.text.encode()) == checksum(there)
 
 
-# %% is_committed_export
+# %% committed_base
 def committed_base(run: Run, target: str) -> Base | None:
     """Return a target as committed, if the committed notebooks export to just that."""
     path = run.project.name_of(run.path_of(target))
     module = read_committed(run.project.root, [path]).get(path, b"")
-    header = re.match(
-        r"(?:#|<!--) Exported from (.+?)\. Edit ", module.decode(errors="replace")
-    )
-    names = header[1].split(", ") if header else []
+    names = exported_from(module)
     blobs = read_committed(run.project.root, names)
     if not names or len(blobs) < len(names):
         return None
@@ -356,6 +247,13 @@ def committed_base(run: Run, target: str) -> Base | None:
     if checksum(text.encode()) != checksum(module):
         return None
     return Base(tuple(ids), text)
+
+
+def exported_from(data: bytes) -> list[str]:
+    """Return the notebooks that the first line of an exported file names."""
+    text = data.decode(errors="replace")
+    header = re.match(r"(?:#|<!--) Exported from (.+?)\. Edit ", text)
+    return header[1].split(", ") if header else []
 
 
 # %% read_committed
@@ -379,7 +277,136 @@ def read_committed(root: Path, names: list[str]) -> dict[str, bytes]:
     return found
 
 
-# ### Modules that nobody exports
+# ## What is written
+# %% stage_target
+def stage_target(run: Run, target: str, text: str, ids: list[str]) -> None:
+    """Stage the text of a target, unless it is there already or was edited."""
+    path, data = run.path_of(target), text.encode(errors="replace")
+    there = path.read_bytes() if path.is_file() else None
+    wanted = checksum(data)
+    run.files[target] = Entry(*(look(path) or (0, 0)), wanted)
+    run.refused.pop(target, None)
+    if there is not None and checksum(there) == wanted:
+        if target in run.pending:  # a part of the text, when that was all we knew
+            run.pending.remove(target)
+            run.stage(path, there)
+    elif there is not None and not may_replace(run, target, there):
+        run.refused[target] = edited_error(run.project.name_of(path))
+        return
+    else:
+        run.pending.add(target)
+        run.stage(path, data)
+    stage_base(run, target, text, ids)
+
+
+def edited_error(name: str) -> PackageError:
+    """Return the error for a module whose edit would be lost."""
+    hint = "`litml sync` brings the edit home; `--force` throws it away"
+    message = "edited since the last export, so it was not overwritten"
+    return PackageError(message, at=Location(name), hint=hint)
+
+
+# %% missing_inits
+def missing_inits(run: Run, targets: Iterable[str]) -> set[str]:
+    """Return the `__init__.py` that folders of modules lack and no notebook makes."""
+    modules = [target for target in targets if target != README]
+    folders = {parent for one in modules for parent in PurePosixPath(one).parents}
+    wanted = {(folder / "__init__.py").as_posix() for folder in folders}
+    return {one for one in wanted - {*modules} if not run.path_of(one).exists()}
+
+
+# ## What changed
+# %% survey
+def survey(run: Run, progress: Callable[[int, int], None] | None) -> set[str]:
+    """Read the notebooks that changed; return the targets that this may affect."""
+    affected: set[str] = set()
+    for name in run.record.notebooks.keys() & run.paths.keys():
+        for target in filter(None, run.record.notebooks[name].targets):
+            run.known.setdefault(target, set()).add(name)
+    for count, (name, path) in enumerate(run.paths.items(), start=1):
+        known = run.record.notebooks.get(name)
+        if known and is_same(path, known, run.record):
+            enter(run, name, known)
+        else:
+            affected.update(known.targets if known else ())
+            with collect_problems(run):
+                affected |= read_changed(run, name, path)
+        if progress:
+            progress(count, len(run.paths))
+    for name in run.record.notebooks.keys() - run.paths.keys():
+        affected.update(run.record.notebooks[name].targets)
+    for target, entry in run.record.files.items():
+        if not is_same(run.path_of(target), entry, run.record):
+            affected.add(target)
+    return (affected | run.makers.keys() - run.record.files.keys()) - {""}
+
+
+@contextmanager
+def collect_problems(run: Run) -> Iterator[None]:
+    """Collect what is wrong in a notebook; a disk that is full ends the run."""
+    try:
+        yield
+    except WriteError:
+        raise
+    except LitmlError as error:
+        run.problems.append(error)
+
+
+# %% enter
+def enter(run: Run, name: str, entry: Entry) -> None:
+    """Enter a notebook into the next record."""
+    run.entries[name] = entry
+    for target in entry.targets:
+        if target:
+            run.makers.setdefault(target, []).append(name)
+
+
+# %% read_changed
+def read_changed(run: Run, name: str, path: Path) -> set[str]:
+    """Read one notebook, stage what is its alone so far, and return its targets."""
+    status = look(path)
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise PackageError(str(error.strerror), at=Location(name)) from error
+    notebook, share = read(run, name, raw)
+    targets = targets_of(run, share)
+    enter(run, name, Entry(*(status or (0, 0)), checksum(raw), targets))
+    if run.project.nbdev and not share.module and is_exporting(notebook):
+        run.notes.append(f"{name} has no `default_exp`, so nothing is exported from it")
+    for target in filter(None, targets):
+        makers = {*run.makers.get(target, []), *run.known.get(target, ())}
+        if makers == {name}:
+            part = (notebook, share)
+            stage_target(run, target, *render_target(run, target, [part]))
+    return set(targets)
+
+
+# %% is_exporting
+def is_exporting(notebook: Notebook) -> bool:
+    """Does any cell say `export`, without naming a module?"""
+    from litml.cells import read_directives
+    from litml.nbdev import MARKS
+
+    said = read_directives(notebook, strict=False)
+    marks = [one for cell in said for one in cell.values() if one.name in MARKS]
+    return any(not mark.value for mark in marks)
+
+
+# %% make_targets
+def make_targets(run: Run, affected: Iterable[str]) -> None:
+    """Make the affected targets that the survey could not finish by itself."""
+    order = {name: i for i, name in enumerate(run.paths)}
+    for target in sorted(affected):
+        names = sorted(run.makers.get(target, []), key=order.__getitem__)
+        if not names or (target in run.files and len(names) == 1):
+            continue
+        with collect_problems(run):
+            parts = [read(run, name, run.paths[name].read_bytes()) for name in names]
+            stage_target(run, target, *render_target(run, target, parts))
+
+
+# ## Modules that nobody exports
 # %% find_stale
 def find_stale(run: Run) -> list[LitmlError]:
     """Return an error for each generated module that no notebook exports."""
@@ -412,91 +439,6 @@ def generated(base: Path) -> set[str]:
 
 
 # ## Exporting a project
-# %% export_project
-def export_project(
-    project: Project,
-    *,
-    target: Path | None = None,
-    check: bool = False,
-    force: bool = False,
-    progress: Callable[[int, int], None] | None = None,
-) -> ExportReport:
-    """Export what changed; with `check`, say what would be written and write nothing.
-
-    `force` overwrites modules that were edited. All problems in notebooks are returned
-    together; raises `WriteError` if a file cannot be written.
-    """
-    run = start_run(project, target, force)
-    state = run.notes_dir
-    if is_settled(run):
-        if not check:
-            renew(run)
-        return ExportReport()
-    if check:
-        return make_report(run, progress)
-    with locked(state), Transaction(state) as transaction:
-        run = start_run(project, target, force)
-        run.stage = transaction.stage
-        report = make_report(run, progress)
-        if not report.problems:
-            record = next_record(run, report, transaction)
-            transaction.stage(state / RECORD, dump_record(record))
-            transaction.commit()
-            with suppress(OSError):
-                leave_stamps(run, record)
-    return report
-
-
-RECORD = "export.json"
-
-
-def renew(run: Run) -> None:
-    """Renew record and stamps of a settled project; that they age is no error."""
-    with suppress(OSError, WriteError), locked(run.notes_dir):
-        path = run.notes_dir / RECORD
-        if load_record(path, run.record.key) == run.record:
-            refresh(path, run.record)
-            leave_stamps(run, run.record)
-
-
-def leave_stamps(run: Run, record: Record) -> None:
-    """Leave stamps of all that a settled project depends on; see `02a_stamps`."""
-    if not record.settled:
-        return
-    entries = [(run.paths[name], entry) for name, entry in record.notebooks.items()]
-    entries += [(run.path_of(one), entry) for one, entry in record.files.items()]
-    inits = {run.path_of(one).parent / "__init__.py" for one in record.files}
-    lines = [f"{entry.size} {entry.time} {path}" for path, entry in entries]
-    lines += [*run.stamps, *(stamp(str(path)) for path in inits)]
-    write_stamps(str(run.notes_dir / "stamps"), str(run.project.root), lines)
-
-
-def start_run(project: Project, target: Path | None = None, force: bool = False) -> Run:
-    """Return a run at its beginning, with the last record."""
-    base = target.resolve() if target else project.package_dir
-    state = base / ".litml" if target else state_dir(project.root)
-    configured = [project.root / "pyproject.toml", project.root / "settings.ini"]
-    folders = list_folders(project)
-    texts = [path for folder in folders for path in folder.glob("*.[mp][dy]")]
-    context = [*configured, *folders, *texts, *exporter_files()]
-    stamps = [stamp(str(path)) for path in context]
-    paths = {project.name_of(one): one for one in list_notebooks(project)}
-    record = load_record(state / RECORD, record_key(project))
-    return Run(project, paths, base, record, state, stamps, force)
-
-
-# %% is_settled
-def is_settled(run: Run) -> bool:
-    """Is every notebook and every written file as the record says?"""
-    record = run.record
-    if not record.settled or record.notebooks.keys() != run.paths.keys():
-        return False
-    pairs = [(run.paths[name], entry) for name, entry in record.notebooks.items()]
-    pairs += [(run.path_of(one), entry) for one, entry in record.files.items()]
-    same = all(is_same(path, entry, record) for path, entry in pairs)
-    return same and not missing_inits(run, record.files)
-
-
 # %% make_report
 def make_report(run: Run, progress: Callable[[int, int], None] | None) -> ExportReport:
     """Run the export; the caller commits what was staged, if there is no problem."""
@@ -513,6 +455,84 @@ def make_report(run: Run, progress: Callable[[int, int], None] | None) -> Export
     return ExportReport(
         tuple(written), tuple(run.problems), tuple(stale), tuple(run.notes)
     )
+
+
+# %% is_settled
+def is_settled(run: Run) -> bool:
+    """Is every notebook and every written file as the record says?"""
+    record = run.record
+    if not record.settled or record.notebooks.keys() != run.paths.keys():
+        return False
+    same = all(is_same(*pair, record) for pair in recorded_files(run, record))
+    return same and not missing_inits(run, record.files)
+
+
+def recorded_files(run: Run, record: Record) -> list[tuple[Path, Entry]]:
+    """Return the path of every notebook and written file, and what is known of it."""
+    notebooks = [(run.paths[name], entry) for name, entry in record.notebooks.items()]
+    return [*notebooks, *((run.path_of(one), e) for one, e in record.files.items())]
+
+
+# %% renew
+def renew(run: Run) -> None:
+    """Renew record and stamps of a settled project; that they age is no error."""
+    with suppress(OSError, WriteError), locked(run.notes_dir):
+        path = run.notes_dir / RECORD
+        if load_record(path, run.record.key) == run.record:
+            refresh(path, run.record)
+            leave_stamps(run, run.record)
+
+
+def leave_stamps(run: Run, record: Record) -> None:
+    """Leave stamps of all that a settled project depends on; see `02a_stamps`."""
+    if not record.settled:
+        return
+    files = recorded_files(run, record)
+    inits = {run.path_of(one).parent / "__init__.py" for one in record.files}
+    lines = [f"{entry.size} {entry.time} {path}" for path, entry in files]
+    lines += [*run.stamps, *(stamp(str(path)) for path in inits)]
+    write_stamps(str(run.notes_dir / "stamps"), str(run.project.root), lines)
+
+
+# %% export_project
+def export_project(
+    project: Project,
+    *,
+    target: Path | None = None,
+    check: bool = False,
+    force: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> ExportReport:
+    """Export what changed; with `check`, say what would be written and write nothing.
+
+    `force` overwrites modules that were edited. All problems in notebooks are returned
+    together; raises `WriteError` if a file cannot be written.
+    """
+    run = start_run(project, target, force)
+    if is_settled(run):
+        if not check:
+            renew(run)
+        return ExportReport()
+    if check:
+        return make_report(run, progress)
+    with locked(run.notes_dir), Transaction(run.notes_dir) as transaction:
+        return write_package(start_run(project, target, force), transaction, progress)
+
+
+# %% write_package
+def write_package(
+    run: Run, transaction: Transaction, progress: Callable[[int, int], None] | None
+) -> ExportReport:
+    """Make a run and commit its files, along with the next record."""
+    run.stage = transaction.stage
+    report = make_report(run, progress)
+    if not report.problems:
+        record = next_record(run, report, transaction)
+        transaction.stage(run.notes_dir / RECORD, dump_record(record))
+        transaction.commit()
+        with suppress(OSError):
+            leave_stamps(run, record)
+    return report
 
 
 # %% next_record
