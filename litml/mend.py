@@ -33,13 +33,21 @@ def keep_one(
 
 def likeness(one: Section | None, other: Section) -> float:
     """Return how much two sections have in common, from 0 to 1."""
-    import difflib
-
     if one is None or one.kind != other.kind:
         return 0.0
-    if one.lines == other.lines:
+    return alike(one.lines, other.lines)
+
+
+def alike(some: Sequence[str], others: Sequence[str]) -> float:
+    """Return how much lines have in common, from 0 to 1; 1 is for equal ones only."""
+    import difflib
+
+    if some == others:
         return 1.0
-    return difflib.SequenceMatcher(None, one.lines, other.lines).ratio() * 0.99
+    texts = "\n".join(some), "\n".join(others)
+    if max(map(len, texts)) < 1000:  # by characters; longer ones by lines
+        return difflib.SequenceMatcher(None, *texts, autojunk=False).ratio() * 0.99
+    return difflib.SequenceMatcher(None, some, others, autojunk=False).ratio() * 0.99
 
 
 # %% find_lost
@@ -93,7 +101,24 @@ def find_tail(section: Section, lost: Section, above: Section) -> int | None:
         for i in sorted(starts):
             if definitions(paragraph(lines[i:])) & names:
                 return i
-    return None
+    return find_edited(lines, block, above.lines, starts)
+
+
+def find_edited(
+    lines: Sequence[str], block: Sequence[str], above: Sequence[str], starts: list[int]
+) -> int | None:
+    """Return at which of the starts the lines are much like the block, if at one.
+
+    Without what is below it, the section has to be more like the one it was.
+    """
+    before = alike(trim(lines), above)
+    sure = {
+        start: alike(lines[start : start + len(block)], block)
+        for start in starts
+        if alike(trim(lines[:start]), above) > before or not above
+    }
+    best = max(sure, key=sure.__getitem__, default=None)
+    return best if best is not None and sure[best] > 0.6 else None
 
 
 def paragraph(lines: Sequence[str]) -> list[str]:
@@ -162,13 +187,16 @@ def note_change(id: str, marker: str) -> str:
 
 def likelihood(section: Section, lost: Section, in_place: bool) -> float:
     """Return how likely it is that a section belongs to a missing cell, from 0 to 1."""
-    alike = likeness(lost, section)
-    if lost.kind != section.kind or alike == 1.0:
-        return alike
+    if lost.kind != section.kind:
+        return 0.0
+    same = likeness(lost, section)
     shared = definitions(section.lines) & definitions(lost.lines)
-    if shared and lost.kind == "code":
+    if same < 1.0 and shared and lost.kind == "code":
         return 0.9
-    return alike if in_place else 0.0
+    if same < 1.0 and in_place and section.id and alike([lost.id], [section.id]) > 0.8:
+        return 0.8
+    enough = 0.7 if section.id else 0.5  # somebody may have named a new cell
+    return same if same == 1.0 or (in_place and same > enough) else 0.0
 
 
 # %% name_cell

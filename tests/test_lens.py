@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -191,7 +192,7 @@ class Editor:
     def line(self) -> str:
         self.count += 1
         begin = self.random.choice(["", "x = ", "# %% ", "#> ", "%% ", "    ", "# "])
-        return f"{begin}{self.name} wrote {self.count}"
+        return begin + sha256(f"{self.name} {self.count}".encode()).hexdigest()[:24]
 
     def edit(self, cells: Cells, times: int) -> Cells:
         cells = copy.deepcopy(cells)
@@ -417,12 +418,39 @@ def test_lost_and_changed_markers_change_no_cell(
     assert cells == FOUR and report.edits == ()
 
 
-@pytest.mark.parametrize("marker", [drop("# %% fit\n"), ("# %% fit\n", "# %% fitt\n")])
+@pytest.mark.parametrize(
+    "marker",
+    [drop("# %% fit\n"), ("# %% fit\n", "# %% fitt\n"), ("# %% fit\n", "# %%\n")],
+)
 def test_an_edit_below_a_lost_marker_is_made(marker: tuple[str, str]) -> None:
     cells, report = edit(marker, ("return x", "return 2 * x"))
     assert [edit.piece.id for edit in report.edits] == ["fit"]
     assert [cell["id"] for cell in cells] == [cell["id"] for cell in FOUR]
     assert "".join(cells[2]["source"]).endswith("return 2 * x") and report.notes
+
+
+@pytest.mark.parametrize(
+    "marker",
+    [
+        drop("# %% try-fit\n"),
+        ("# %% try-fit\n", "# %% tri-fit\n"),
+        ("# %% try-fit\n", "# %%\n"),
+    ],
+)
+def test_an_example_keeps_its_outputs_without_its_marker(
+    marker: tuple[str, str],
+) -> None:
+    cells, report = edit(marker, ("fit(3)", "fit(3) + fit(4)"))
+    assert [edit.piece.id for edit in report.edits] == ["try-fit"] and report.notes
+    assert cells[3]["outputs"] == TRY["outputs"]
+
+
+def test_other_code_in_its_place_is_another_cell() -> None:
+    cells, report = edit(
+        ("# %% try-fit\nprint(fit(3))", "# %% sums\nsum(range(9)) == 36")
+    )
+    assert [edit.action for edit in report.edits] == ["delete", "insert"]
+    assert [cell["id"] for cell in cells] == ["title", "imports", "fit", "sums"]
 
 
 def test_a_copied_section_is_a_new_cell() -> None:
@@ -481,8 +509,8 @@ def test_one_side_changes_the_kind_and_the_other_the_text() -> None:
         ([("# %% fit\n", "# %% the fit\n")], "not a marker: `# %% the fit`"),
         ([("# %% fit\n", "# %% [table] fit\n")], "not a marker"),
         (
-            [("# # Fit", "# # Fits"), drop("# %% [markdown] title\n")],
-            "`# > Fit a line.` is above all cells",
+            [("# %% [markdown] title\n", "import os\n\n# %% [markdown] title\n")],
+            "above the first cell: `import os`",
         ),
         ([("    return x", "<<<<<<< HEAD")], "conflict markers"),
         ([("# %% [end]", "# %% [end]\nx = 1")], "below the end of the view"),
