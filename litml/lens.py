@@ -19,7 +19,7 @@ from litml.edit import (
     plan_edits,
 )
 from litml.files import Transaction, locked, make_state, state_dir, write_new
-from litml.mend import mend_markers, name_cell
+from litml.mend import definitions, mend_markers, name_cell
 from litml.notebook import (
     Cell,
     LitmlError,
@@ -52,6 +52,7 @@ __all__ = [
     "write_notebook",
     "replace_file",
     "find_cell",
+    "hint_at",
     "hash_source",
     "set_cell",
     "remove_cell",
@@ -404,13 +405,12 @@ def replace_file(root: Path, path: Path, notebook: Notebook) -> bool:
 def find_cell(notebook: Notebook, id: str, expect: str | None = None) -> Cell:
     """Return the cell with an id, and with a source of the hash `expect` if given.
 
-    Raises `LensError`, with the nearest id there is, if there is not exactly one.
+    Raises `LensError`, with a hint where to look, if there is not exactly one.
     """
     at = Location(notebook.name)
     ids = [cell.id for cell in notebook.cells]
     if id not in ids:
-        hint = suggest(id, ids) or f"`litml show {notebook.name}` shows all cells"
-        raise LensError(f"there is no cell `{id}`", at=at, hint=hint)
+        raise LensError(f"there is no cell `{id}`", at=at, hint=hint_at(notebook, id))
     if ids.count(id) > 1:
         raise LensError(f"several cells have the id `{id}`", at=at)
     cell = notebook.cells[ids.index(id)]
@@ -419,6 +419,15 @@ def find_cell(notebook: Notebook, id: str, expect: str | None = None) -> Cell:
         hint = "look at it again before you change it"
         raise LensError(message, at=Location(notebook.name, id), hint=hint)
     return cell
+
+
+def hint_at(notebook: Notebook, name: str) -> str:
+    """Return where to look instead of a cell that is not there."""
+    for cell in notebook.cells:
+        if cell.kind == "code" and name in definitions(cell.source.split("\n")):
+            return f"`{name}` is defined in cell `{cell.id}`"
+    near = suggest(name, [cell.id for cell in notebook.cells])
+    return near or f"`litml show {notebook.name}` shows all cells"
 
 
 def hash_source(source: str) -> str:

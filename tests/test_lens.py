@@ -749,6 +749,7 @@ Change = Callable[[Notebook], object]
     [
         (lambda n: set_cell(n, "fitt", ""), "no cell `fitt`", "`fit`"),
         (lambda n: remove_cell(n, "zebra"), "no cell `zebra`", "litml show"),
+        (lambda n: set_cell(n, "load", ""), "no cell `load`", "in cell `more`"),
         (lambda n: move_cell(n, "fit", "tri-fit"), "no cell `tri-fit`", "`try-fit`"),
         (lambda n: insert_cell(n, "", "imprts"), "no cell `imprts`", "`imports`"),
         (lambda n: set_cell(n, "fit", "", "0123"), "the cell has changed", "look"),
@@ -759,11 +760,12 @@ Change = Callable[[Notebook], object]
     ],
 )
 def test_wrong_ids_and_stale_hashes(change: Change, message: str, hint: str) -> None:
-    notebook = notebook_of(FOUR)
+    cells = [*FOUR, code("more", "@cache\nasync def load(): ...")]
+    notebook = notebook_of(cells)
     with pytest.raises(LitmlError) as error:
         change(notebook)
     assert message in error.value.message and hint in (error.value.hint or "")
-    assert now(notebook) == FOUR
+    assert now(notebook) == cells
 
 
 def test_moving_a_cell_behind_itself_changes_nothing() -> None:
