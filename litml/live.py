@@ -11,14 +11,14 @@ import os
 import re
 import sys
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr
 from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 from litml.notebook import LitmlError
-from litml.package import export_project, watch_project
+from litml.package import export_project
 from litml.project import ConfigError, Project, find_project
 from litml.trace import annotate
 
@@ -184,10 +184,30 @@ class Live:
         """Export after each save, until stopped; this runs in a thread of its own."""
         assert self.project is not None
         try:
-            for _ in watch_project(self.project, self.stop):
-                pass  # what stands against it is told beside the next cell
+            for _ in watch_notebooks(self.project, self.stop):
+                export_now(self.project)  # problems are told beside the next cell
         except Exception as error:
             self.trouble = f"does not export on save: {error}"
+
+
+# %% watch_notebooks
+def watch_notebooks(
+    project: Project, stop: Event, every: int = 3000
+) -> Iterator[object]:
+    """Yield when a notebook may have changed, until `stop` is set.
+
+    That is after a change, and when there has been none for `every` milliseconds.
+    """
+    from watchfiles import watch
+
+    return watch(
+        project.notebooks_dir,
+        watch_filter=lambda _, path: path.endswith((".ipynb", ".py", ".md")),
+        stop_event=stop,
+        rust_timeout=every,
+        yield_on_timeout=True,
+        raise_interrupt=False,
+    )
 
 
 # ### Beginning and ending
