@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = []
 
 
-# ### sync
+# ## sync
 # %% add_sync
 def add_sync(parser: ArgumentParser) -> None:
     """Add the arguments of `litml sync`."""
@@ -119,7 +119,7 @@ def print_sync_json(report: SyncReport) -> None:
     print(json.dumps(found | {"written": list(report.written)}))
 
 
-# ### show, apply, cell
+# ## show, apply
 # %% add_show
 def add_show(parser: ArgumentParser) -> None:
     """Add the arguments of `litml show`."""
@@ -174,6 +174,7 @@ def run_apply(arguments: Namespace) -> int:
     return PROBLEMS if report.conflicts else FINE
 
 
+# ## cell
 # %% add_cell
 def add_cell(parser: ArgumentParser) -> None:
     """Add the arguments of `litml cell`."""
