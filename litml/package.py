@@ -171,16 +171,18 @@ def render_target(
     """Return the text of a target, and the ids of the cells in it."""
     from litml.export import assemble, check_module, render_module
     from litml.nbdev import assemble_nbdev
-    from litml.patch import grow_classes
-    from litml.readme import render_readme
 
     if target == README:
+        from litml.readme import render_readme
+
         return render_readme(parts[0][0], run.project.config.test_flags), []
     shares = [share for _, share in parts]
     put_together = assemble_nbdev if run.project.nbdev else assemble
     text, starts = render_module(put_together(target, shares))
     ids = [chunk.cell for _, chunk in starts]
-    if not run.project.nbdev:
+    if "patch" in text and not run.project.nbdev:
+        from litml.patch import grow_classes
+
         text, starts = grow_classes(text, starts)
     check_module(text, starts, run.project.name_of(run.path_of(target)))
     return text, ids
@@ -554,11 +556,17 @@ def watch_project(
     """Export now and after every change of a notebook, until `stop` is set."""
     from watchfiles import watch
 
-    yield export_project(project)
+    last = export_project(project)
+    yield last
     for _ in watch(
         project.notebooks_dir,
         watch_filter=lambda _, path: path.endswith((".ipynb", *TEXTS)),
         stop_event=stop,
         raise_interrupt=True,
+        rust_timeout=3000,
+        yield_on_timeout=True,
     ):
-        yield export_project(project)
+        report = export_project(project)
+        if report.written or str(report) != str(last):
+            yield report
+        last = report
