@@ -11,10 +11,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import Sandbox, code, prose
+from conftest import ENVIRONMENT, Sandbox, code, prose
 
 import litml.check
 from litml.check import CheckReport, Finding, check_project, find_tools
+from litml.cli import main
 from litml.project import find_project
 
 RUFF = "\n[tool.ruff]\n\n[tool.ruff.lint]\nselect = ['E', 'F', 'I']\n"
@@ -30,6 +31,7 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def use_cache(shared_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MYPY_CACHE_DIR", str(shared_cache))
+    monkeypatch.setitem(ENVIRONMENT, "MYPY_CACHE_DIR", str(shared_cache))
 
 
 def configure(project: Sandbox, text: str) -> None:
@@ -104,13 +106,15 @@ def test_without_examples(faulty: Sandbox) -> None:
     assert not any("example" in one for one in found)
 
 
-def test_the_command_line(faulty: Sandbox) -> None:
-    done = faulty.litml("check")
-    assert done.returncode == 1
-    assert "nbs/01_data.ipynb, cell read, line 6: Incompatible return" in done.stdout
-    done = faulty.litml("check", "--json")
-    said = json.loads(done.stdout)
-    assert done.returncode == 1 and len(said["findings"]) == 8
+def test_the_command_line(
+    faulty: Sandbox, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(faulty.root)
+    assert main(["check"]) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert "nbs/01_data.ipynb, cell read, line 6: Incompatible return" in said[5]
+    assert main(["check", "--json", "--no-examples"]) == 1
+    assert len(json.loads(capsys.readouterr().out)["findings"]) == 7
 
 
 def test_nothing_is_changed(faulty: Sandbox) -> None:
