@@ -44,8 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["add_new", "run_new", "add_build", "run_build", "main"]
 
 
-# ## The commands
-# ### export, watch
+# ## export, watch
 # %% add_export
 def add_export(parser: ArgumentParser) -> None:
     """Add the arguments of `litml export`."""
@@ -125,7 +124,7 @@ def run_watch(arguments: Namespace) -> int:
     return FINE
 
 
-# ### test, run
+# ## test, run
 # %% add_test
 def add_test(parser: ArgumentParser) -> None:
     """Add the arguments of `litml test`."""
@@ -135,9 +134,7 @@ def add_test(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--timeout", type=float, metavar="SECONDS", help="time limit of a cell"
     )
-    parser.add_argument(
-        "rest", nargs="*", metavar="ARGUMENT", help="paths, ids and options of pytest"
-    )
+    parser.epilog = "All else is handed to pytest: paths, ids and its own options."
 
 
 # %% run_test
@@ -212,7 +209,7 @@ def run_one(path: Path, arguments: Namespace, policy: Policy, project: Project) 
     return PROBLEMS
 
 
-# ### check
+# ## check
 # %% add_check
 def add_check(parser: ArgumentParser) -> None:
     """Add the arguments of `litml check`."""
@@ -252,7 +249,7 @@ def run_check(arguments: Namespace) -> int:
     return PROBLEMS if report.failed else FINE
 
 
-# ### new, build
+# ## new, build
 # %% add_new
 def add_new(parser: ArgumentParser) -> None:
     """Add the arguments of `litml new`."""
@@ -308,7 +305,7 @@ def run_build(arguments: Namespace) -> int:
     return FINE
 
 
-# ### completion
+# ## From words to a call
 # %% add_completion
 def add_completion(parser: ArgumentParser) -> None:
     """Add the arguments of `litml completion`."""
@@ -324,7 +321,6 @@ def run_completion(arguments: Namespace) -> int:
     return FINE
 
 
-# ## From words to a call
 # %% COMMANDS
 def add_nothing(parser: ArgumentParser) -> None:
     """Add no arguments."""
@@ -371,7 +367,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = make_parser(only=words[0] if words and words[0] in COMMANDS else None)
     if words[:1] == ["test"]:  # pytest's own options are not ours to check
         arguments, rest = parser.parse_known_args(words)
-        arguments.rest += rest
+        arguments.rest = rest[1:] if rest[:1] == ["--"] else rest
     else:
         arguments = parser.parse_args(words)
     if not hasattr(arguments, "run"):
