@@ -366,6 +366,8 @@ class Finder:
             known = cell <= len(ids)
             return Location(name, ids[cell - 1] if known else f"number {cell}", line)
         here = locate(self.project.root, path, line) if line else None
+        if self.project.notebooks_dir in path.parents and path.suffix != ".ipynb":
+            here = place_in_text(path, name, line)
         return here or Location(name, line=line or None)
 
     def find(self, remark: Remark) -> Finding | None:
@@ -397,6 +399,26 @@ NOISE = {  # what is right in a notebook
     ("pyright", '"await" allowed only within async function'),
     ("pyright", 'Use of "async" not allowed outside of async function'),
 }
+
+
+# %% place_in_text
+def place_in_text(path: Path, name: str, line: int) -> Location | None:
+    """Return the place of a line in a notebook that is written as text."""
+    try:
+        lines = path.read_text("utf-8").split("\n")
+        cells = read_source(path, name).cells
+    except (LitmlError, OSError, UnicodeDecodeError):
+        return None
+    below = 0
+    for cell in cells:
+        source = cell.source.split("\n")
+        for start in range(below, len(lines) - len(source) + 1):
+            if lines[start : start + len(source)] == source:
+                below = start + len(source)
+                if start < line <= below:
+                    return Location(name, cell.id, line - start)
+                break
+    return None
 
 
 # %% merge_findings

@@ -321,6 +321,27 @@ def test_a_notebook_of_another_language(project: Sandbox) -> None:
     assert check(project).findings == ()
 
 
+def test_a_notebook_written_as_text(project: Sandbox) -> None:
+    """What is in its file, and in the module made of it, is reported once."""
+    configure(project, RUFF + MYPY)
+    text = (
+        "# %% [markdown]\n# # Data\n\n"
+        "# %%\n#| export\nimport os\n\n"
+        "# %%\n#| export\n\ndef half(n: int) -> str:\n    return n / 2\n\n\n"
+        '# %%\nhalf("a")\n'
+    )
+    project.write_bytes("01_data.py", text.encode())
+    project.export()
+    found = [one for one in check(project).findings if one.tool != "format"]
+    assert [(one.code, one.at.line) for one in found] == [
+        ("F401", 2),
+        ("return-value", 4),
+        ("arg-type", 1),
+    ]
+    assert {one.at.notebook for one in found} == {"nbs/01_data.py"}
+    assert len({one.at.cell for one in found} - {None}) == 3
+
+
 def test_a_project_of_nbdev(project: Sandbox) -> None:
     """Its package is nbdev's; its notebooks can be checked all the same."""
     (project.root / "pyproject.toml").write_text(
