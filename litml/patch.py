@@ -49,8 +49,11 @@ def read_patch(node: ast.stmt, chunk: Chunk) -> Patch | None:
         called = call.func if call else decorator
         kind = getattr(called, "attr", getattr(called, "id", ""))
         options = {one.arg: one.value for one in call.keywords} if call else {}
-        role = next((name for name in ROLES if name in options), "")
+        is_set = {name for name, value in options.items() if not is_false(value)}
+        role = next((name for name in ROLES if name in is_set), "")
         target = None
+        if options.keys() - {*ROLES, "nm", "glb"}:
+            continue  # some other `patch`, such as that of a web framework
         if kind == "patch" and not (call and call.args):
             target = first_annotation(node)
         elif kind == "patch_to" and call and call.args:
@@ -63,6 +66,11 @@ def read_patch(node: ast.stmt, chunk: Chunk) -> Patch | None:
 
 
 # %% first_annotation
+def is_false(node: ast.expr) -> bool:
+    """Is it the word `False`?"""
+    return isinstance(node, ast.Constant) and node.value is False
+
+
 def first_annotation(node: Function) -> ast.expr | None:
     """Return the annotation that says which class a patched function is for."""
     found = [one.annotation for one in [*node.args.posonlyargs, *node.args.args]]
