@@ -12,7 +12,7 @@ from types import TracebackType
 from litml.notebook import LitmlError, Location
 from litml.stamps import YOUNG, notes_folder
 
-__all__ = ["WriteError", "state_dir", "locked", "Transaction"]
+__all__ = ["WriteError", "state_dir", "Transaction", "locked"]
 
 
 # %% WriteError
@@ -44,29 +44,6 @@ def failed(path: Path, error: OSError) -> WriteError:
     hint = "nothing was changed; mend that and run the command again"
     reason = error.strerror or str(error)
     return WriteError(f"cannot write: {reason}", at=Location(str(path)), hint=hint)
-
-
-# ## One at a time
-# %% locked
-@contextmanager
-def locked(state: Path) -> Iterator[None]:
-    """Hold the project's lock; whatever a killed process left is finished first."""
-    make_state(state)
-    try:
-        lock = (state / "lock").open("a+b")
-    except OSError as error:
-        raise failed(state / "lock", error) from error
-    with lock as file:
-        if os.name == "nt":
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)  # type: ignore[attr-defined,unused-ignore]
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX)
-        recover(state)
-        yield
 
 
 # ## The transaction
@@ -214,3 +191,26 @@ def sweep(state: Path) -> None:
             with suppress(OSError):
                 Path(name).unlink()
         names.unlink()
+
+
+# ## One at a time
+# %% locked
+@contextmanager
+def locked(state: Path) -> Iterator[None]:
+    """Hold the project's lock; whatever a killed process left is finished first."""
+    make_state(state)
+    try:
+        lock = (state / "lock").open("a+b")
+    except OSError as error:
+        raise failed(state / "lock", error) from error
+    with lock as file:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)  # type: ignore[attr-defined,unused-ignore]
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        recover(state)
+        yield
