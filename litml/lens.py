@@ -47,10 +47,10 @@ __all__ = [
     "read_sides",
     "show_notebook",
     "name_of",
-    "apply",
-    "refuse_other",
     "write_notebook",
     "replace_file",
+    "apply",
+    "refuse_other",
     "find_cell",
     "hint_at",
     "hash_source",
@@ -146,6 +146,91 @@ def refuse_twins(cells: Sequence[Cell], name: str) -> None:
 
 
 # ## Merging
+# %% refuse_marks
+def refuse_marks(theirs: Iterable[Piece], base: Iterable[Piece], name: str) -> None:
+    """Raise if a merge has left its markers in the view."""
+    texts = {piece.id: piece.text for piece in base}
+    for piece in theirs:
+        for line in piece.text.split("\n"):
+            is_mark = line.startswith(("<<<<<<< ", ">>>>>>> "))
+            if is_mark and line not in texts.get(piece.id, "").split("\n"):
+                at = Location(name, piece.id)
+                raise LensError("conflict markers of a git merge", at=at)
+
+
+# %% plan_view
+def plan_view(
+    notebook: Notebook,
+    base: Sequence[Piece],
+    theirs: Sequence[Piece],
+    take: Mapping[str, str],
+) -> Plan:
+    """Return the edits that bring theirs into the notebook, and open conflicts."""
+    ours = cell_pieces(notebook)
+    if [piece.text for piece in ours] == [piece.text for piece in theirs]:
+        return Plan()
+    follow_cells(notebook, base, theirs)
+    ours = cell_pieces(notebook)
+    plan = plan_edits(base, ours, theirs, take)
+    both = {piece.id for piece in base} & {piece.id for piece in theirs}
+    if is_idle(plan.edits, [piece.id for piece in ours if piece.id in both]):
+        plan.edits = [edit for edit in plan.edits if edit.action != "move"]
+    return plan
+
+
+def is_idle(edits: Iterable[Edit], ids: Sequence[str]) -> bool:
+    """Do the moves among the edits leave the cells in the order that they have?"""
+    order = list(ids)
+    for edit in edits:
+        if edit.action == "move":
+            order.remove(edit.piece.id)
+            order.insert(
+                order.index(edit.after) + 1 if edit.after else 0, edit.piece.id
+            )
+    return order == list(ids)
+
+
+# %% change_cells
+def source_of(cell: Cell | None, piece: Piece) -> str:
+    """Return the source for a piece, giving the cell it had the piece's kind."""
+    kind, _, source = piece.text.partition("\n")
+    if cell and cell.kind != kind:
+        change_kind(cell, kind)
+    return source
+
+
+def change_kind(cell: Cell, kind: str) -> None:
+    """Make a cell one of another kind, without what only the old kind has."""
+    more: dict[str, object] = {"execution_count": None, "outputs": []}
+    code = more if kind == "code" else {}
+    other = ("attachments",) if code else ("execution_count", "outputs")
+    kept = {key: value for key, value in cell.data.items() if key not in other}
+    data = {**kept, **code, "cell_type": kind}
+    cell.data = dict(sorted(data.items())) if code else data
+
+
+# %% bare
+def bare_edit(edit: Edit) -> Edit:
+    """Return an edit whose text is the source, without the line of the kind."""
+    return replace(edit, piece=replace(edit.piece, text=bare(edit.piece.text)))
+
+
+def bare_conflict(clash: Conflict) -> Conflict:
+    """Return a conflict whose texts are sources; differing kinds are in the reason."""
+    texts = [clash.base, clash.ours, clash.theirs]
+    kinds = sorted({text.partition("\n")[0] for text in texts if text is not None})
+    reason = (
+        f"{clash.reason} ({' or '.join(kinds)})" if len(kinds) > 1 else clash.reason
+    )
+    base, ours, theirs = (text if text is None else bare(text) for text in texts)
+    return Conflict(clash.id, reason, base, ours, theirs)
+
+
+def bare(text: str) -> str:
+    """Return a piece's text without the line that says its kind."""
+    return text.partition("\n")[2]
+
+
 # %% LensReport
 @dataclass(frozen=True, slots=True)
 class LensReport:
@@ -201,106 +286,7 @@ def read_sides(
     return agreed, theirs, notes
 
 
-# %% refuse_marks
-def refuse_marks(theirs: Iterable[Piece], base: Iterable[Piece], name: str) -> None:
-    """Raise if a merge has left its markers in the view."""
-    texts = {piece.id: piece.text for piece in base}
-    for piece in theirs:
-        for line in piece.text.split("\n"):
-            is_mark = line.startswith(("<<<<<<< ", ">>>>>>> "))
-            if is_mark and line not in texts.get(piece.id, "").split("\n"):
-                at = Location(name, piece.id)
-                raise LensError("conflict markers of a git merge", at=at)
-
-
-# %% plan_view
-def plan_view(
-    notebook: Notebook,
-    base: Sequence[Piece],
-    theirs: Sequence[Piece],
-    take: Mapping[str, str],
-) -> Plan:
-    """Return the edits that bring theirs into the notebook, and open conflicts."""
-    ours = cell_pieces(notebook)
-    if [piece.text for piece in ours] == [piece.text for piece in theirs]:
-        return Plan()
-    follow_cells(notebook, base, theirs)
-    ours = cell_pieces(notebook)
-    plan = plan_edits(base, ours, theirs, take)
-    both = {piece.id for piece in base} & {piece.id for piece in theirs}
-    if is_idle(plan.edits, [piece.id for piece in ours if piece.id in both]):
-        plan.edits = [edit for edit in plan.edits if edit.action != "move"]
-    return plan
-
-
-def is_idle(edits: Iterable[Edit], ids: Sequence[str]) -> bool:
-    """Do the moves among the edits leave the cells in the order that they have?"""
-    order = list(ids)
-    for edit in edits:
-        if edit.action == "move":
-            order.remove(edit.piece.id)
-            order.insert(
-                order.index(edit.after) + 1 if edit.after else 0, edit.piece.id
-            )
-    return order == list(ids)
-
-
-def bare_edit(edit: Edit) -> Edit:
-    """Return an edit whose text is the source, without the line of the kind."""
-    return replace(edit, piece=replace(edit.piece, text=bare(edit.piece.text)))
-
-
-def bare_conflict(clash: Conflict) -> Conflict:
-    """Return a conflict whose texts are sources; differing kinds are in the reason."""
-    texts = [clash.base, clash.ours, clash.theirs]
-    kinds = sorted({text.partition("\n")[0] for text in texts if text is not None})
-    reason = (
-        f"{clash.reason} ({' or '.join(kinds)})" if len(kinds) > 1 else clash.reason
-    )
-    base, ours, theirs = (text if text is None else bare(text) for text in texts)
-    return Conflict(clash.id, reason, base, ours, theirs)
-
-
-def bare(text: str) -> str:
-    """Return a piece's text without the line that says its kind."""
-    return text.partition("\n")[2]
-
-
-# %% change_cells
-def source_of(cell: Cell | None, piece: Piece) -> str:
-    """Return the source for a piece, giving the cell it had the piece's kind."""
-    kind, _, source = piece.text.partition("\n")
-    if cell and cell.kind != kind:
-        change_kind(cell, kind)
-    return source
-
-
-def change_kind(cell: Cell, kind: str) -> None:
-    """Make a cell one of another kind, without what only the old kind has."""
-    more: dict[str, object] = {"execution_count": None, "outputs": []}
-    code = more if kind == "code" else {}
-    other = ("attachments",) if code else ("execution_count", "outputs")
-    kept = {key: value for key, value in cell.data.items() if key not in other}
-    data = {**kept, **code, "cell_type": kind}
-    cell.data = dict(sorted(data.items())) if code else data
-
-
-# ## Reading and writing
-# %% show_notebook
-def show_notebook(root: Path, path: Path, outputs: int = 300) -> str:
-    """Return the view of a notebook's file, and remember what it shows."""
-    notebook = read_source(path, name_of(root, path))
-    keep_cells(root, notebook)
-    return show(notebook, outputs)
-
-
-def name_of(root: Path, path: Path) -> str:
-    """Return what messages call a notebook: its path from the project's root."""
-    full = path.parent.resolve() / path.name  # a notebook may be a link itself
-    inside = full.is_relative_to(root.resolve())
-    return (full.relative_to(root.resolve()) if inside else full).as_posix()
-
-
+# ## Files
 # %% keep_cells
 KEPT = 500  # views; about ten megabytes
 
@@ -339,6 +325,45 @@ def find_cells(root: Path, notebook: Notebook, token: str) -> str:
     raise LensError(message, at=Location(notebook.name), hint=hint)
 
 
+# %% show_notebook
+def show_notebook(root: Path, path: Path, outputs: int = 300) -> str:
+    """Return the view of a notebook's file, and remember what it shows."""
+    notebook = read_source(path, name_of(root, path))
+    keep_cells(root, notebook)
+    return show(notebook, outputs)
+
+
+def name_of(root: Path, path: Path) -> str:
+    """Return what messages call a notebook: its path from the project's root."""
+    full = path.parent.resolve() / path.name  # a notebook may be a link itself
+    inside = full.is_relative_to(root.resolve())
+    return (full.relative_to(root.resolve()) if inside else full).as_posix()
+
+
+# %% write_notebook
+def write_notebook(root: Path, path: Path, notebook: Notebook) -> bool:
+    """Write a changed notebook back to its file; False if there was no change.
+
+    Raises `LensError` if the file is not as it was when the notebook was read.
+    """
+    with locked(state_dir(root)):
+        return replace_file(root, path, notebook)
+
+
+def replace_file(root: Path, path: Path, notebook: Notebook) -> bool:
+    """Write a notebook back to its file, under the lock."""
+    data = notebook.to_bytes()
+    with Transaction(state_dir(root)) as transaction:
+        is_new = transaction.stage(path, data)
+        if path.read_bytes() != notebook.raw:
+            hint = "nothing was written; do it again"
+            message = "the file was changed by another program just now"
+            raise LensError(message, at=Location(notebook.name), hint=hint)
+        if is_new:
+            transaction.commit()
+    return is_new
+
+
 # %% apply
 def apply(
     root: Path,
@@ -374,30 +399,6 @@ def refuse_other(view: View, name: str) -> None:
         hint = "was the notebook renamed? then change the first line of the view"
         message = f"this is a view of {view.notebook}"
         raise LensError(message, at=Location(name), hint=hint)
-
-
-# %% write_notebook
-def write_notebook(root: Path, path: Path, notebook: Notebook) -> bool:
-    """Write a changed notebook back to its file; False if there was no change.
-
-    Raises `LensError` if the file is not as it was when the notebook was read.
-    """
-    with locked(state_dir(root)):
-        return replace_file(root, path, notebook)
-
-
-def replace_file(root: Path, path: Path, notebook: Notebook) -> bool:
-    """Write a notebook back to its file, under the lock."""
-    data = notebook.to_bytes()
-    with Transaction(state_dir(root)) as transaction:
-        is_new = transaction.stage(path, data)
-        if path.read_bytes() != notebook.raw:
-            hint = "nothing was written; do it again"
-            message = "the file was changed by another program just now"
-            raise LensError(message, at=Location(notebook.name), hint=hint)
-        if is_new:
-            transaction.commit()
-    return is_new
 
 
 # ## One cell

@@ -50,37 +50,6 @@ def alike(some: Sequence[str], others: Sequence[str]) -> float:
     return difflib.SequenceMatcher(None, some, others, autojunk=False).ratio() * 0.99
 
 
-# %% find_lost
-def find_lost(
-    sections: list[Section], base: Sequence[Section], notes: list[str]
-) -> list[Section]:
-    """Put markers back where the lines of their cells follow those of another."""
-    there = {section.id for section in sections}
-    found, above = list(sections), Section("", "above", ())
-    for lost in base:
-        if lost.id in there:
-            above = lost
-            continue
-        places = [i for i, one in enumerate(found) if is_same_id(one, above)]
-        start = find_tail(found[places[0]], lost, above) if places else None
-        if start is None:
-            if places:
-                refuse_swallowed(found[places[0]], lost, above)
-            continue
-        whole = found[places[0]]
-        upper = replace(whole, lines=tuple(trim(whole.lines[:start])))
-        lower = Section(lost.id, lost.kind, tuple(trim(whole.lines[start:])))
-        found[places[0] : places[0] + 1] = [upper, lower]
-        notes.append(f"cell {lost.id}: its marker was lost, and put back")
-        above = lost
-    return [one for one in found if one.kind != "above" or one.lines]
-
-
-def is_same_id(one: Section, other: Section) -> bool:
-    """Are they sections of one cell, or both what stands above all cells?"""
-    return one.id == other.id and (bool(one.id) or one.kind == other.kind)
-
-
 # %% find_tail
 DEFINITION = re.compile(r"(?:async def|def|class) (\w+)")
 
@@ -149,6 +118,37 @@ def refuse_swallowed(section: Section, lost: Section, above: Section) -> None:
             message = f"no marker for `{lost.id}`, but its line `{line}` is {place}"
             hint = "put the marker back, or remove the cell's lines as well"
             raise LensError(message, at=Location("the view", lost.id), hint=hint)
+
+
+# %% find_lost
+def find_lost(
+    sections: list[Section], base: Sequence[Section], notes: list[str]
+) -> list[Section]:
+    """Put markers back where the lines of their cells follow those of another."""
+    there = {section.id for section in sections}
+    found, above = list(sections), Section("", "above", ())
+    for lost in base:
+        if lost.id in there:
+            above = lost
+            continue
+        places = [i for i, one in enumerate(found) if is_same_id(one, above)]
+        start = find_tail(found[places[0]], lost, above) if places else None
+        if start is None:
+            if places:
+                refuse_swallowed(found[places[0]], lost, above)
+            continue
+        whole = found[places[0]]
+        upper = replace(whole, lines=tuple(trim(whole.lines[:start])))
+        lower = Section(lost.id, lost.kind, tuple(trim(whole.lines[start:])))
+        found[places[0] : places[0] + 1] = [upper, lower]
+        notes.append(f"cell {lost.id}: its marker was lost, and put back")
+        above = lost
+    return [one for one in found if one.kind != "above" or one.lines]
+
+
+def is_same_id(one: Section, other: Section) -> bool:
+    """Are they sections of one cell, or both what stands above all cells?"""
+    return one.id == other.id and (bool(one.id) or one.kind == other.kind)
 
 
 # %% find_changed

@@ -21,7 +21,6 @@ __all__ = [
     "is_notebook",
     "refuse_pairs",
     "parse_text",
-    "read_tree",
     "parse_source",
     "read_source",
 ]
@@ -63,19 +62,24 @@ def refuse_pairs(paths: Iterable[Path], root: Path) -> None:
 
 
 # ## Reading
-# %% parse_text
-def parse_text(raw: bytes, name: str) -> Notebook:
-    """Read a notebook from the bytes of a text file, through jupytext.
+# %% decode_text
+def decode_text(raw: bytes, name: str) -> str:
+    """Return the text of a file, with plain line ends; raises `NotebookError`."""
+    at = Location(name)
+    try:
+        text = raw.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        message = f"not UTF-8: byte {error.start}, line {line} of the file"
+        raise NotebookError(message, at=at) from error
+    if conflict := re.search(r"(?m)^(?:<{7}|>{7}) ", text):
+        line = text.count("\n", 0, conflict.start()) + 1
+        message = f"conflict markers of a git merge, from line {line} of the file"
+        raise NotebookError(message, at=at, hint="resolve the merge first")
+    return text
 
-    Raises `NotebookError` for what jupytext cannot read.
-    """
-    tree = read_tree(decode_text(raw, name), name)
-    cells = [Cell(data) for data in tree["cells"]]
-    name_cells(cells)
-    derive_ids(cells)
-    return TextNotebook(name, tree, cells, raw)
 
-
+# %% read_tree
 def read_tree(text: str, name: str) -> dict[str, Any]:
     """Read a text as the tree of a notebook, whose cells have no ids."""
     at = Location(name)
@@ -108,21 +112,17 @@ def name_cells(cells: Sequence[Cell]) -> None:
             cell.data["id"] = str(name)
 
 
-# %% decode_text
-def decode_text(raw: bytes, name: str) -> str:
-    """Return the text of a file, with plain line ends; raises `NotebookError`."""
-    at = Location(name)
-    try:
-        text = raw.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        message = f"not UTF-8: byte {error.start}, line {line} of the file"
-        raise NotebookError(message, at=at) from error
-    if conflict := re.search(r"(?m)^(?:<{7}|>{7}) ", text):
-        line = text.count("\n", 0, conflict.start()) + 1
-        message = f"conflict markers of a git merge, from line {line} of the file"
-        raise NotebookError(message, at=at, hint="resolve the merge first")
-    return text
+# %% parse_text
+def parse_text(raw: bytes, name: str) -> Notebook:
+    """Read a notebook from the bytes of a text file, through jupytext.
+
+    Raises `NotebookError` for what jupytext cannot read.
+    """
+    tree = read_tree(decode_text(raw, name), name)
+    cells = [Cell(data) for data in tree["cells"]]
+    name_cells(cells)
+    derive_ids(cells)
+    return TextNotebook(name, tree, cells, raw)
 
 
 # %% parse_source
@@ -143,6 +143,60 @@ def read_source(path: Path, name: str | None = None) -> Notebook:
 
 
 # ## Writing
+# %% transplant
+def transplant(raw: list[str], old: list[str], new: list[str]) -> list[str]:
+    """Return `raw` with the lines replaced in which `new` differs from `old`.
+
+    `raw` and `old` say the same, but not all of their lines are equal.
+    """
+    import difflib
+
+    def compare(one: list[str], other: list[str]) -> Any:
+        return difflib.SequenceMatcher(None, one, other, autojunk=False)
+
+    blocks = compare(old, raw).get_matching_blocks()
+    same = {a + i: b + i for a, b, size in blocks for i in range(size)}
+    result: list[str] = []
+    at = 0
+    for tag, start, stop, low, high in compare(old, new).get_opcodes():
+        if tag == "equal":
+            continue
+        while start and start - 1 not in same:
+            start, low = start - 1, low - 1
+        while stop < len(old) and stop not in same:
+            stop, high = stop + 1, high + 1
+        result += raw[at : same[start - 1] + 1 if start else 0] + new[low:high]
+        at = same[stop] if stop < len(old) else len(raw)
+    return result + raw[at:]
+
+
+# %% write_tree
+def write_tree(notebook: Notebook) -> str:
+    """Return a notebook as jupytext writes it."""
+    import jupytext
+    from nbformat import from_dict
+
+    cells = []
+    for cell in notebook.cells:
+        said = dict(cell.metadata)
+        known = {str(said.get("id")), str(said.get("title"))}
+        if (name := cell.data.get("id")) and name not in known:
+            said["title" if notebook.name.endswith(".py") else "id"] = name
+        cells.append({**cell.data, "metadata": said, "source": cell.source})
+    about = {**notebook.metadata["jupytext"], "cell_metadata_filter": "all"}
+    metadata = {**notebook.metadata, "jupytext": about}
+    tree = from_dict({**notebook.data, "metadata": metadata, "cells": cells})  # type: ignore[no-untyped-call]
+    form = about["text_representation"]
+    written = jupytext.writes(tree, f"{form['extension'][1:]}:{form['format_name']}")
+    return str(written)
+
+
+# %% essence
+def essence(notebook: Notebook) -> list[tuple[str, str, str]]:
+    """Return what a text says of its cells: kinds, names where it has them, sources."""
+    return [(c.kind, str(c.data.get("id")), c.source) for c in notebook.cells]
+
+
 # %% TextNotebook
 class TextNotebook(Notebook):
     """A notebook that is written as text."""
@@ -168,53 +222,3 @@ class TextNotebook(Notebook):
             message = "a change that cannot be written in this text"
             raise NotebookError(message, at=Location(self.name), hint=hint)
         return raw
-
-
-def essence(notebook: Notebook) -> list[tuple[str, str, str]]:
-    """Return what a text says of its cells: kinds, names where it has them, sources."""
-    return [(c.kind, str(c.data.get("id")), c.source) for c in notebook.cells]
-
-
-# %% write_tree
-def write_tree(notebook: Notebook) -> str:
-    """Return a notebook as jupytext writes it."""
-    import jupytext
-    from nbformat import from_dict
-
-    cells = []
-    for cell in notebook.cells:
-        metadata = dict(cell.metadata)
-        known = {str(metadata.get("id")), str(metadata.get("title"))}
-        if (name := cell.data.get("id")) and name not in known:
-            metadata["title" if notebook.name.endswith(".py") else "id"] = name
-        cells.append({**cell.data, "metadata": metadata, "source": cell.source})
-    tree = from_dict({**notebook.data, "cells": cells})  # type: ignore[no-untyped-call]
-    about = notebook.metadata["jupytext"]["text_representation"]
-    form = f"{about['extension'][1:]}:{about['format_name']}"
-    return str(jupytext.writes(tree, form))
-
-
-def transplant(raw: list[str], old: list[str], new: list[str]) -> list[str]:
-    """Return `raw` with the lines replaced in which `new` differs from `old`.
-
-    `raw` and `old` say the same, but not all of their lines are equal.
-    """
-    import difflib
-
-    def compare(one: list[str], other: list[str]) -> Any:
-        return difflib.SequenceMatcher(None, one, other, autojunk=False)
-
-    blocks = compare(old, raw).get_matching_blocks()
-    same = {a + i: b + i for a, b, size in blocks for i in range(size)}
-    result: list[str] = []
-    at = 0
-    for tag, start, stop, low, high in compare(old, new).get_opcodes():
-        if tag == "equal":
-            continue
-        while start and start - 1 not in same:
-            start, low = start - 1, low - 1
-        while stop < len(old) and stop not in same:
-            stop, high = stop + 1, high + 1
-        result += raw[at : same[start - 1] + 1 if start else 0] + new[low:high]
-        at = same[stop] if stop < len(old) else len(raw)
-    return result + raw[at:]

@@ -11,10 +11,10 @@ from litml.notebook import Cell, LitmlError, Location, Notebook
 
 __all__ = [
     "LensError",
-    "show",
-    "HELP",
     "write_cells",
     "make_token",
+    "show",
+    "HELP",
     "Section",
     "KINDS",
     "read_marker",
@@ -150,21 +150,6 @@ def measure(value: object) -> str:
 
 
 # ## Show
-# %% show
-def show(notebook: Notebook, outputs: int = 300) -> str:
-    """Return a notebook as text, with up to `outputs` characters of each cell's."""
-    name = escape(notebook.name)[3:]
-    token = make_token(write_cells(notebook))
-    body = write_cells(notebook, outputs)
-    return f"# notebook {name} @{token}\n{HELP}\n\n{body}# %% [end]\n"
-
-
-HELP = (
-    "#> Edit the cells and give this text to `litml apply`."
-    " It ignores lines like this one."
-)
-
-
 # %% write_cells
 def write_cells(notebook: Notebook, outputs: int = 0) -> str:
     """Return the sections of a view, each followed by a blank line."""
@@ -183,6 +168,21 @@ def make_token(cells: str) -> str:
     from hashlib import blake2b
 
     return blake2b(cells.encode(), digest_size=8).hexdigest()
+
+
+# %% show
+def show(notebook: Notebook, outputs: int = 300) -> str:
+    """Return a notebook as text, with up to `outputs` characters of each cell's."""
+    name = escape(notebook.name)[3:]
+    token = make_token(write_cells(notebook))
+    body = write_cells(notebook, outputs)
+    return f"# notebook {name} @{token}\n{HELP}\n\n{body}# %% [end]\n"
+
+
+HELP = (
+    "#> Edit the cells and give this text to `litml apply`."
+    " It ignores lines like this one."
+)
 
 
 # ## Taking a view apart

@@ -230,6 +230,14 @@ def test_without_jupytext(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parse_source(raw, "a.ipynb").to_bytes() == raw
 
 
+def test_a_new_cell_has_a_name_where_no_other_has() -> None:
+    raw = b"# %%\n1\n\n# %%\n2\n"
+    notebook = parse_source(raw, "a.py")
+    new = {"cell_type": "code", "id": "new", "metadata": {}, "source": "3"}
+    notebook.cells.insert(1, Cell(new))
+    assert notebook.to_bytes() == b"# %%\n1\n\n# %% new\n3\n\n# %%\n2\n"
+
+
 def test_a_change_that_has_no_form_in_the_text() -> None:
     notebook: Notebook = parse_source(b"# %% a\n1\n", "a.py")
     notebook.cells[0].source = "x\n\n# %% b\ny"
