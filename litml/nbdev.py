@@ -25,9 +25,10 @@ from litml.notebook import Cell, Location, Notebook
 from litml.project import Nbdev, Project, module_path
 
 __all__ = [
-    "read_nbdev_share",
-    "is_documentation",
     "docstring_rule",
+    "read_nbdev_share",
+    "named_chunks",
+    "is_documentation",
     "assemble_nbdev",
 ]
 
@@ -109,45 +110,7 @@ def is_attribute(decorator: ast.expr) -> bool:
     return isinstance(called, ast.Attribute)
 
 
-# ## A notebook's share
-# %% read_nbdev_share
-def read_nbdev_share(notebook: Notebook, project: Project, rule: str) -> Share:
-    """Read what an nbdev notebook contributes; `rule` is that of `docstring_rule`."""
-    nbdev = project.nbdev or Nbdev(3)
-    said = [
-        drop_quarto_form(cell, directives, nbdev)
-        for cell, directives in zip(
-            notebook.cells, read_directives(notebook, strict=False), strict=True
-        )
-    ]
-    own = named_module(notebook, said, project)
-    found: dict[str, list[Chunk]] = {}
-    for cell, directives in zip(notebook.cells, said, strict=True):
-        if is_documentation(cell, directives, nbdev) and rule != "2.3":
-            found.setdefault("", [])
-        for name, chunk in cell_chunks(cell, directives, notebook, project):
-            found.setdefault(name, []).append(replace(chunk, module=own or ""))
-    named = [(name, chunk) for name in found for chunk in found[name] if name]
-    chunks = found.get("", []) if own else []
-    if "" in found and not own:  # all that nbdev would have handled afterwards is lost
-        before = list(found)[: list(found).index("")]
-        named = [(name, chunk) for name, chunk in named if name in before]
-    for name, chunk in named:
-        path = module_path(project, name, chunk.at())
-        chunks.append(replace(chunk, module=path))
-    docstring = nbdev_docstring(notebook, said, project, rule, chunks)
-    return Share(notebook.name, own, docstring, tuple(chunks))
-
-
-def is_documentation(cell: Cell, said: dict[str, Directive], nbdev: Nbdev) -> bool:
-    """Does nbdev keep the cell for the docstring of the notebook's own module?"""
-    marked = nbdev.major > 2 and said.keys() & {"export", "exportd"}
-    if cell.kind == "code":
-        return bool(marked) and "exportd" in said
-    text = read_cell(cell, Notebook("", {}, [], b""), nbdev)[1].lstrip("\n")
-    return cell.kind == "markdown" and (text.startswith("# ") or bool(marked))
-
-
+# ## Chunks
 # %% named_module
 def named_module(
     notebook: Notebook, said: list[dict[str, Directive]], project: Project
@@ -242,26 +205,29 @@ def nbdev_docstring(
     if rule == "2.3":
         return variable_docstring([c for c in chunks if c.module == chunks[0].module])
     nbdev = project.nbdev or Nbdev(3)
-    texts = {
-        i: read_cell(cell, notebook, nbdev)[1].lstrip("\n")
-        for i, cell in enumerate(notebook.cells)
-        if cell.kind == "markdown"
-    }
-    titles = [text for text in texts.values() if text.startswith("# ")]
-    if not titles:
+    pages = [cell for cell in notebook.cells if cell.kind == "markdown"]
+    texts = (read_cell(cell, notebook, nbdev)[1].lstrip("\n") for cell in pages)
+    title = next((text for text in texts if text.startswith("# ")), None)
+    if title is None:
         return ""
-    quoted = quoted_lines(titles[0])
+    quoted = quoted_lines(title)
     if rule == "2.4":
         return quoted[0] if quoted else ""
-    parts = ["\n".join(quoted)]
-    for i, (cell, directives) in enumerate(zip(notebook.cells, said, strict=True)):
-        if i in texts and directives.keys() & {"export", "exportd"}:
-            parts.append(texts[i].rstrip())
-        elif cell.kind == "code" and "exportd" in directives:
-            parts.append(fence(read_cell(cell, notebook, nbdev)[1].rstrip()))
-    text = "\n\n".join([parts[0], *(part for part in parts[1:] if part)]).strip()
+    parts = filter(None, documentation(notebook, said, nbdev))
+    text = "\n\n".join(["\n".join(quoted), *parts]).strip()
     address = page_address(notebook.name, project)
     return f"{text}\n\nDocs: {address}".strip() if address else text
+
+
+def documentation(
+    notebook: Notebook, said: list[dict[str, Directive]], nbdev: Nbdev
+) -> Iterator[str]:
+    """Yield the prose and the code that nbdev 3 adds to a docstring."""
+    for cell, directives in zip(notebook.cells, said, strict=True):
+        if cell.kind == "markdown" and directives.keys() & {"export", "exportd"}:
+            yield read_cell(cell, notebook, nbdev)[1].strip("\n").rstrip()
+        elif cell.kind == "code" and "exportd" in directives:
+            yield fence(read_cell(cell, notebook, nbdev)[1].rstrip())
 
 
 # %% quoted_lines
@@ -304,6 +270,56 @@ def variable_docstring(chunks: list[Chunk]) -> str:
                 if isinstance(node, ast.Assign) and list(one_level(node)) == ["_doc_"]:
                     return str(ast.literal_eval(node.value))
     return ""
+
+
+# ## A notebook's share
+# %% read_nbdev_share
+def read_nbdev_share(notebook: Notebook, project: Project, rule: str) -> Share:
+    """Read what an nbdev notebook contributes; `rule` is that of `docstring_rule`."""
+    nbdev = project.nbdev or Nbdev(3)
+    said = [
+        drop_quarto_form(cell, directives, nbdev)
+        for cell, directives in zip(
+            notebook.cells, read_directives(notebook, strict=False), strict=True
+        )
+    ]
+    own = named_module(notebook, said, project)
+    found: dict[str, list[Chunk]] = {}
+    for cell, directives in zip(notebook.cells, said, strict=True):
+        if is_documentation(cell, directives, nbdev) and rule != "2.3":
+            found.setdefault("", [])
+        for name, chunk in cell_chunks(cell, directives, notebook, project):
+            found.setdefault(name, []).append(replace(chunk, module=own or ""))
+    chunks = found.get("", []) if own else []
+    for name, chunk in named_chunks(found, own):
+        path = module_path(project, name, chunk.at())
+        chunks.append(replace(chunk, module=path))
+    docstring = nbdev_docstring(notebook, said, project, rule, chunks)
+    return Share(notebook.name, own, docstring, tuple(chunks))
+
+
+def named_chunks(
+    found: dict[str, list[Chunk]], own: str
+) -> Iterator[tuple[str, Chunk]]:
+    """Yield the chunks for modules that cells name, with these names.
+
+    Without a module of its `own`, a notebook loses what stands below the first cell
+    that is for it.
+    """
+    for name, chunks in found.items():
+        if name:
+            yield from ((name, chunk) for chunk in chunks)
+        elif not own:
+            return
+
+
+def is_documentation(cell: Cell, said: dict[str, Directive], nbdev: Nbdev) -> bool:
+    """Does nbdev keep the cell for the docstring of the notebook's own module?"""
+    marked = nbdev.major > 2 and said.keys() & {"export", "exportd"}
+    if cell.kind == "code":
+        return bool(marked) and "exportd" in said
+    text = read_cell(cell, Notebook("", {}, [], b""), nbdev)[1].lstrip("\n")
+    return cell.kind == "markdown" and (text.startswith("# ") or bool(marked))
 
 
 # ## A module
