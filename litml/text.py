@@ -154,8 +154,10 @@ def transplant(raw: list[str], old: list[str], new: list[str]) -> list[str]:
     def compare(one: list[str], other: list[str]) -> Any:
         return difflib.SequenceMatcher(None, one, other, autojunk=False)
 
-    blocks = compare(old, raw).get_matching_blocks()
-    same = {a + i: b + i for a, b, size in blocks for i in range(size)}
+    same: dict[int, int] = {}
+    for _, start, stop, low, high in compare(old, raw).get_opcodes():
+        if stop - start == high - low:
+            same |= zip(range(start, stop), range(low, high), strict=True)
     result: list[str] = []
     at = 0
     for tag, start, stop, low, high in compare(old, new).get_opcodes():
