@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING
 
 from litml.files import Transaction, WriteError, locked, state_dir
 from litml.notebook import LitmlError, Location, Notebook
-from litml.project import TEXTS, Project, list_folders, list_notebooks
+from litml.project import (
+    TEXTS,
+    ConfigError,
+    Project,
+    list_folders,
+    list_notebooks,
+)
 from litml.record import (
     Entry,
     Record,
@@ -119,6 +125,10 @@ RECORD = "export.json"
 
 def start_run(project: Project, target: Path | None = None, force: bool = False) -> Run:
     """Return a run at its beginning, with the last record."""
+    if not project.notebooks_dir.is_dir():
+        hint = "make it, or name another: `notebooks = …` in [tool.litml]"
+        message = f"there is no folder `{project.config.notebooks}`"
+        raise ConfigError(message, at=Location("pyproject.toml"), hint=hint)
     base = target.resolve() if target else project.package_dir
     state = base / ".litml" if target else state_dir(project.root)
     configured = [project.root / "pyproject.toml", project.root / "settings.ini"]

@@ -73,8 +73,16 @@ def parse_config(table: dict[str, Any], file: str = "pyproject.toml") -> Config:
         if not fits or isinstance(value, bool):
             message = f"`{key}` in [tool.litml] is {description}, not {value!r}"
             raise ConfigError(message, at=at)
+        if key in ("notebooks", "package", "readme") and leads_out(value):
+            message = f"`{key}` in [tool.litml] leads out of the project: {value!r}"
+            raise ConfigError(message, at=at)
         values[key.replace("-", "_")] = tuple(items) if kind is list else value
     return Config(**values)
+
+
+def leads_out(path: str) -> bool:
+    """Is it the path of something that is not below the project's root?"""
+    return os.path.isabs(path) or ".." in re.split(r"[\\/]", path)
 
 
 # ## The project
@@ -141,9 +149,9 @@ def find_project(start: Path | None = None) -> Project:
 def open_project(root: Path) -> Project | None:
     """Return the project whose root is `root`, or None if it is not a root."""
     data = read_toml(root / "pyproject.toml")
-    tool = data.get("tool", {})
+    tool = subtable(data, "tool")
     if "litml" in tool:
-        config = parse_config(tool["litml"])
+        config = parse_config(subtable(tool, "litml"))
         package = config.package or find_package(root, data)
         values = {name: getattr(config, name) for name in Config.__slots__}
         return Project(root, Config(**{**values, "package": package}))
@@ -151,6 +159,15 @@ def open_project(root: Path) -> Project | None:
         return from_pyproject(root, data)
     ini = root / "settings.ini"
     return from_settings(root, ini) if ini.is_file() else None
+
+
+def subtable(data: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the table called `name`, empty if there is none."""
+    table = data.get(name, {})
+    if not isinstance(table, dict):
+        at = Location("pyproject.toml")
+        raise ConfigError(f"`{name}` is not a table, but {table!r}", at=at)
+    return table
 
 
 # %% read_toml
@@ -169,8 +186,8 @@ def read_toml(path: Path) -> dict[str, Any]:
 # %% find_package
 def find_package(root: Path, data: dict[str, Any]) -> str:
     """Return the package's folder, relative to `root`, from the project's name."""
-    name = data.get("project", {}).get("name")
-    if not isinstance(name, str):
+    name = subtable(data, "project").get("name")
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]*", name):
         hint = 'name it: `package = "mylib"` in [tool.litml]'
         at = Location("pyproject.toml")
         raise ConfigError("cannot tell which folder is the package", at=at, hint=hint)
@@ -277,7 +294,7 @@ def module_path(project: Project, module: str, at: Location) -> str:
 # %% from_pyproject
 def from_pyproject(root: Path, data: dict[str, Any]) -> Project:
     """Read the settings of an nbdev 3 project."""
-    table, about = data["tool"]["nbdev"], data.get("project", {})
+    table, about = subtable(data["tool"], "nbdev"), subtable(data, "project")
     name = str(about.get("name", root.name)).replace("-", "_")
     processors = table.get("export_procs", [])
     unknown = sorted(set(processors) - {SCRUB_MAGICS})
