@@ -230,7 +230,8 @@ def write_sheets(project: Project) -> dict[Path, Sheet]:
         except LitmlError:
             continue  # the export has said so
         if notebook.language == "python":
-            name = re.sub(r"\W", "_", str(path.relative_to(project.notebooks_dir)))
+            below = path.relative_to(project.notebooks_dir).as_posix()
+            name = re.sub(r"\W", lambda found: f"_{ord(found[0]):x}_", below)
             sheets[folder / f"cells_of_{name}.py"] = make_sheet(notebook)
     with locked(state_dir(project.root)):
         folder.mkdir(exist_ok=True)
