@@ -59,88 +59,6 @@ class Chunk:
         return Location(self.notebook, self.cell, self.line + line - 1)
 
 
-# %% make_chunk
-def make_chunk(
-    cell: Cell,
-    said: dict[str, Directive],
-    notebook: Notebook,
-    own: str,
-    project: Project,
-) -> Chunk | None:
-    """Return the chunk of a code cell, or None if the cell is not exported.
-
-    Raises `ExportError` for code that does not parse.
-    """
-    marks = [said[name] for name in ("export", "exports", "exporti") if name in said]
-    if not marks or "exportd" in said:
-        return None
-    at = Location(notebook.name, cell.id, marks[0].line or None)
-    if len(marks) > 1 and "exporti" in said:
-        hint = "keep `exporti` to leave the names out of `__all__`"
-        raise ExportError("both `export` and `exporti`", at=at, hint=hint)
-    check_id(cell, at)
-    head = split_head(cell.source)
-    code = "\n".join([*head.magics, head.body])
-    module = module_path(project, marks[0].value, at) if marks[0].value else own
-    line = head.body_line - len(head.magics)
-    chunk = Chunk(notebook.name, cell.id, line, module, code)
-    return read_chunk(chunk, is_public="exporti" not in said)
-
-
-# %% read_chunk
-def read_chunk(chunk: Chunk, is_public: bool) -> Chunk | None:
-    """Return the chunk with its names, or None if there is no code in it."""
-    names = plain_names(compile_chunk(chunk)) if is_plain(chunk.code) else []
-    if names:
-        public = tuple(name for name in names if not name.startswith("_"))
-        return replace(chunk, names=public if is_public else (), is_checked=True)
-    tree = parse_chunk(chunk)
-    compile_chunk(chunk)
-    if not tree.body:
-        return None
-    return replace(
-        chunk,
-        names=tuple(bound_names(tree)) if is_public else (),
-        is_imports=all(is_import(node) for node in tree.body),
-        is_docstring=ast.get_docstring(tree) is not None,
-        is_checked=True,
-    )
-
-
-# %% is_plain
-DEFINITION = r"(?:async )?(?:def|class) \w+ ?[(:]"
-OTHER = re.compile(rf"(?m)^(?![ \t#)\]}}]|{DEFINITION}|@(?![\w.]*\bpatch)|$)")
-
-
-def is_plain(code: str) -> bool:
-    """Are there only definitions in the code, none of them a patch?"""
-    return OTHER.search(code) is None
-
-
-def plain_names(code: CodeType) -> list[str]:
-    """Return the names of the definitions in compiled code that holds nothing else."""
-    inner = [one.co_name for one in code.co_consts if isinstance(one, CodeType)]
-    return list(dict.fromkeys(name for name in inner if name[0] != "<"))
-
-
-# %% is_import
-def is_import(node: ast.stmt) -> bool:
-    """Is it an import, or a block of imports for type checkers only?"""
-    if isinstance(node, ast.If) and not node.orelse:
-        test = ast.unparse(node.test)
-        guarded = test in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
-        return guarded and all(is_import(inner) for inner in node.body)
-    return isinstance(node, ast.Import | ast.ImportFrom)
-
-
-# %% check_id
-def check_id(cell: Cell, at: Location) -> None:
-    """Raise unless the cell's id is one by nbformat 4.5's schema."""
-    if not re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", cell.id):
-        hint = "an id has 1 to 64 letters, digits, `-` and `_`"
-        raise ExportError(f"{cell.id!r} cannot be the id of a cell", at=at, hint=hint)
-
-
 # %% parse_chunk
 def parse_chunk(chunk: Chunk) -> ast.Module:
     """Parse the code of a chunk; raises `ExportError` at the line that is wrong."""
@@ -187,6 +105,88 @@ def explain_syntax(error: Exception, chunk: Chunk, line: int) -> ExportError:
         reason = "a late `from __future__` import"
         hint = "put it at the top of the notebook's first exported cell"
     return ExportError(reason, at=chunk.at(line), hint=hint)
+
+
+# %% is_plain
+DEFINITION = r"(?:async )?(?:def|class) \w+ ?[(:]"
+OTHER = re.compile(rf"(?m)^(?![ \t#)\]}}]|{DEFINITION}|@(?![\w.]*\bpatch)|$)")
+
+
+def is_plain(code: str) -> bool:
+    """Are there only definitions in the code, none of them a patch?"""
+    return OTHER.search(code) is None
+
+
+def plain_names(code: CodeType) -> list[str]:
+    """Return the names of the definitions in compiled code that holds nothing else."""
+    inner = [one.co_name for one in code.co_consts if isinstance(one, CodeType)]
+    return list(dict.fromkeys(name for name in inner if name[0] != "<"))
+
+
+# %% is_import
+def is_import(node: ast.stmt) -> bool:
+    """Is it an import, or a block of imports for type checkers only?"""
+    if isinstance(node, ast.If) and not node.orelse:
+        test = ast.unparse(node.test)
+        guarded = test in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+        return guarded and all(is_import(inner) for inner in node.body)
+    return isinstance(node, ast.Import | ast.ImportFrom)
+
+
+# %% read_chunk
+def read_chunk(chunk: Chunk, is_public: bool) -> Chunk | None:
+    """Return the chunk with its names, or None if there is no code in it."""
+    names = plain_names(compile_chunk(chunk)) if is_plain(chunk.code) else []
+    if names:
+        public = tuple(name for name in names if not name.startswith("_"))
+        return replace(chunk, names=public if is_public else (), is_checked=True)
+    tree = parse_chunk(chunk)
+    compile_chunk(chunk)
+    if not tree.body:
+        return None
+    return replace(
+        chunk,
+        names=tuple(bound_names(tree)) if is_public else (),
+        is_imports=all(is_import(node) for node in tree.body),
+        is_docstring=ast.get_docstring(tree) is not None,
+        is_checked=True,
+    )
+
+
+# %% check_id
+def check_id(cell: Cell, at: Location) -> None:
+    """Raise unless the cell's id is one by nbformat 4.5's schema."""
+    if not re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", cell.id):
+        hint = "an id has 1 to 64 letters, digits, `-` and `_`"
+        raise ExportError(f"{cell.id!r} cannot be the id of a cell", at=at, hint=hint)
+
+
+# %% make_chunk
+def make_chunk(
+    cell: Cell,
+    said: dict[str, Directive],
+    notebook: Notebook,
+    own: str,
+    project: Project,
+) -> Chunk | None:
+    """Return the chunk of a code cell, or None if the cell is not exported.
+
+    Raises `ExportError` for code that does not parse.
+    """
+    marks = [said[name] for name in ("export", "exports", "exporti") if name in said]
+    if not marks or "exportd" in said:
+        return None
+    at = Location(notebook.name, cell.id, marks[0].line or None)
+    if len(marks) > 1 and "exporti" in said:
+        hint = "keep `exporti` to leave the names out of `__all__`"
+        raise ExportError("both `export` and `exporti`", at=at, hint=hint)
+    check_id(cell, at)
+    head = split_head(cell.source)
+    code = "\n".join([*head.magics, head.body])
+    module = module_path(project, marks[0].value, at) if marks[0].value else own
+    line = head.body_line - len(head.magics)
+    chunk = Chunk(notebook.name, cell.id, line, module, code)
+    return read_chunk(chunk, is_public="exporti" not in said)
 
 
 # ## What one notebook gives
@@ -338,6 +338,18 @@ def assemble(path: str, shares: list[Share]) -> Module:
     return Module(path, docstring, tuple(chunks), count_lead(chunks), derive_all)
 
 
+# %% wrap
+def wrap(docstring: str, width: int = 82) -> str:
+    """Break a long first paragraph into lines; what follows it stays as it is."""
+    summary, gap, rest = docstring.partition("\n\n")
+    if len(summary) > width and "\n" not in summary:
+        import textwrap
+
+        summary = "\n".join(textwrap.wrap(summary, width, break_long_words=False))
+    text = f"{summary}{gap}{rest}"
+    return text + "\n" if "\n" in text else text
+
+
 # %% refuse_other_owner
 def refuse_other_owner(path: str, shares: list[Share]) -> Share | None:
     """Return the share of the module's own notebook; raises if there are two."""
@@ -446,18 +458,6 @@ def quote(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
     escaped = CONTROL.sub(lambda match: f"\\x{ord(match[0]):02x}", escaped)
     return f'"""{escaped[:-1]}\\""""' if escaped.endswith('"') else f'"""{escaped}"""'
-
-
-# %% wrap
-def wrap(docstring: str, width: int = 82) -> str:
-    """Break a long first paragraph into lines; what follows it stays as it is."""
-    summary, gap, rest = docstring.partition("\n\n")
-    if len(summary) > width and "\n" not in summary:
-        import textwrap
-
-        summary = "\n".join(textwrap.wrap(summary, width, break_long_words=False))
-    text = f"{summary}{gap}{rest}"
-    return text + "\n" if "\n" in text else text
 
 
 # ## Proving it
