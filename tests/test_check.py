@@ -241,6 +241,7 @@ def test_a_tool_that_is_not_installed(
     project: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configure(project, "\n[tool.pyright]\n" + MYPY)
+    project.write("01_a.ipynb", prose("title", "# A"))
     missing = {"pyright"}
     found = litml.check.find_command
     monkeypatch.setattr(
