@@ -8,6 +8,7 @@ import tokenize
 import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from litml.cells import split_head
@@ -22,6 +23,7 @@ __all__ = [
     "find_markers",
     "parse_module",
     "split_module",
+    "read_header",
     "locate",
 ]
 
@@ -108,37 +110,54 @@ def split_module(
     parse_module(text, name)
     ungrown = ungrow(text)
     tree = parse_module(ungrown.text, name)
-    text = ungrown.text
-    lines = text.split("\n")
-    header = re.match(r"# Exported from (.+?)\. Edit either side", lines[0])
+    lines = ungrown.text.split("\n")
+    notebooks = read_header(lines[0], name)
+    markers = find_markers(ungrown.text, known)
+    starts = [*sorted(markers), len(lines) + 1]
+    docstring, top = read_docstring(tree, starts[0])
+    public, above = take_all(tree, lines, name)
+    middle = min(above or starts[0], starts[0])
+    imports = make_part("", lines, top, middle)
+    prelude = make_part("", lines, middle, starts[0])
+    parts = tuple(
+        with_line(make_part(markers[start], lines, start + 1, stop), ungrown)
+        for start, stop in pairwise(starts)
+    )
+    blocks = tuple(ungrown.blocks)
+    return ModuleText(notebooks, docstring, imports, public, prelude, parts, blocks)
+
+
+def read_header(line: str, name: str) -> tuple[str, ...]:
+    """Return the notebooks that a module's first line names."""
+    header = re.match(r"# Exported from (.+?)\. Edit either side", line)
     if not header:
         raise ModuleError("not exported by litml", at=Location(name, line=1))
-    markers = find_markers(text, known)
+    return tuple(header[1].split(", "))
+
+
+# %% read_docstring
+def read_docstring(tree: ast.Module, first: int) -> tuple[str, int]:
+    """Return the docstring above the line of the first marker, and the line below it.
+
+    A docstring that stands further down is a cell's own.
+    """
     docstring = ast.get_docstring(tree, clean=False) or ""
-    if docstring and tree.body[0].lineno > min(markers, default=len(lines)):
-        docstring = ""  # a cell has it
-    top = (tree.body[0].end_lineno or 1) + 1 if docstring else 2
-    public, above = None, None
+    if not docstring or tree.body[0].lineno > first:
+        return "", 2
+    return docstring, (tree.body[0].end_lineno or 1) + 1
+
+
+# %% take_all
+def take_all(
+    tree: ast.Module, lines: list[str], name: str
+) -> tuple[tuple[str, ...] | None, int | None]:
+    """Empty the lines of `__all__`; return its value and its line, or None for both."""
     for node in tree.body:
-        if public is None and is_all(node) and isinstance(node, ast.Assign):
-            public = read_all(node, name)
-            above = node.lineno
+        if is_all(node) and isinstance(node, ast.Assign):
+            value = read_all(node, name)
             blank_out(lines, node)
-    starts = sorted(markers)
-    end = starts[0] if starts else len(lines) + 1
-    middle = min(above or end, end)
-    return ModuleText(
-        notebooks=tuple(header[1].split(", ")),
-        docstring=docstring,
-        imports=make_part("", lines, top, middle),
-        public=public,
-        prelude=make_part("", lines, middle, end),
-        parts=tuple(
-            with_line(make_part(markers[start], lines, start + 1, stop), ungrown)
-            for start, stop in zip(starts, [*starts[1:], len(lines) + 1], strict=True)
-        ),
-        blocks=tuple(ungrown.blocks),
-    )
+            return value, node.lineno
+    return None, None
 
 
 # %% is_all
