@@ -249,6 +249,43 @@ def run_check(arguments: Namespace) -> int:
     return PROBLEMS if report.failed else FINE
 
 
+# ## adopt
+# %% add_adopt
+def add_adopt(parser: ArgumentParser) -> None:
+    """Add the arguments of `litml adopt`."""
+    parser.add_argument(
+        "package", nargs="?", default="", help="its folder; default: by the project"
+    )
+    parser.add_argument(
+        "--tests", default="", metavar="DIR", help="place tests found there as examples"
+    )
+    parser.add_argument(
+        "--exclude", action="append", default=[], metavar="PATTERN", help="leave alone"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="write nothing")
+
+
+# %% run_adopt
+def run_adopt(arguments: Namespace) -> int:
+    """Make notebooks of a package."""
+    from litml.adopt import adopt_package
+
+    report = adopt_package(
+        Path.cwd(),
+        arguments.package,
+        tests=arguments.tests,
+        exclude=arguments.exclude,
+        dry_run=arguments.dry_run,
+    )
+    for name in report.notebooks:
+        print(f"{'would write' if arguments.dry_run else 'wrote'}: {name}")
+    for name, reason in report.left:
+        print(f"left alone: {name}, {reason}")
+    for name, note in report.notes:
+        print(f"note: {name}, {note}", file=sys.stderr)
+    return FINE
+
+
 # ## new, build
 # %% add_new
 def add_new(parser: ArgumentParser) -> None:
@@ -336,6 +373,7 @@ COMMANDS = {
     "check": Command("all that a CI asks", add_check, run_check),
     "test": Command("run the tests, notebooks included", add_test, run_test),
     "run": Command("execute notebooks", add_run, run_run),
+    "adopt": Command("make notebooks of a package", add_adopt, run_adopt),
     "new": Command("make a project from a template", add_new, run_new),
     "build": Command("build sdist and wheel, and prove them", add_build, run_build),
     "completion": Command("print a completion script", add_completion, run_completion),
