@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from litml.console import FINE, PROBLEMS, add_json, print_error
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
     from litml.edit import Conflict
+    from litml.lens import LensReport
     from litml.notebook import Notebook
     from litml.sync import SyncReport
 
@@ -119,24 +121,57 @@ def print_sync_json(report: SyncReport) -> None:
     print(json.dumps(found | {"written": list(report.written)}))
 
 
+# ## Text
+# %% use_utf8
+def use_utf8() -> None:
+    """Let stdin and stdout be UTF-8 with plain line ends, whatever the terminal is."""
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", newline="")
+
+
+def read_text(path: Path | None = None) -> str:
+    """Read a text from a file or from stdin; raises `ConfigError` if it is not one."""
+    from litml.project import ConfigError
+
+    try:
+        text = path.read_text("utf-8") if path else sys.stdin.read()
+        return text.removeprefix("\ufeff").replace("\r\n", "\n")
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path or 'stdin'} is not UTF-8") from error
+
+
 # ## show, apply
 # %% add_show
 def add_show(parser: ArgumentParser) -> None:
     """Add the arguments of `litml show`."""
     parser.add_argument("notebook", type=Path, metavar="NOTEBOOK")
     parser.add_argument(
-        "--out", type=int, default=300, metavar="N", help="characters of an output"
+        "--out",
+        type=int,
+        default=300,
+        metavar="N",
+        help="characters of a cell's outputs",
     )
 
 
 def run_show(arguments: Namespace) -> int:
     """Print a notebook as text."""
     from litml.lens import show_notebook
+
+    root = root_of(arguments.notebook)
+    use_utf8()
+    sys.stdout.write(show_notebook(root, arguments.notebook, arguments.out))
+    return FINE
+
+
+def root_of(path: Path | None) -> Path:
+    """Return the root of the project that a notebook is in, or the current folder."""
     from litml.project import find_project
 
-    path = arguments.notebook.resolve()
-    sys.stdout.write(show_notebook(find_project(path.parent).root, path, arguments.out))
-    return FINE
+    return find_project(path.resolve().parent if path else None).root
 
 
 # %% add_apply
@@ -145,7 +180,13 @@ def add_apply(parser: ArgumentParser) -> None:
     parser.add_argument(
         "notebook", type=Path, nargs="?", metavar="NOTEBOOK", help="default: as shown"
     )
-    parser.add_argument("--check", action="store_true", help="write nothing")
+    parser.add_argument(
+        "--from",
+        type=Path,
+        dest="file",
+        metavar="FILE",
+        help="the view, kept up to date",
+    )
     parser.add_argument(
         "--take",
         action="append",
@@ -153,25 +194,68 @@ def add_apply(parser: ArgumentParser) -> None:
         metavar="[CELL=]SIDE",
         help="decide conflicts: SIDE is notebook or text",
     )
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 if something would"
+    )
+    parser.add_argument("--show", action="store_true", help="print the view afterwards")
+    add_json(parser)
 
 
 def run_apply(arguments: Namespace) -> int:
-    """Take an edited view of a notebook, from stdin, back into the notebook."""
+    """Take an edited view of a notebook back into the notebook."""
     from litml.lens import apply
-    from litml.project import find_project
 
-    root = find_project().root
-    path = arguments.notebook.resolve() if arguments.notebook else None
-    take = parse_take(arguments.take, "text")
-    text = sys.stdin.read()
-    report = apply(root, text, path, take, check=arguments.check)
+    use_utf8()
+    report = apply(
+        root_of(arguments.notebook),
+        read_text(arguments.file),
+        arguments.notebook,
+        parse_take(arguments.take, "text"),
+        check=arguments.check,
+    )
+    if arguments.file and report.view and not arguments.check:
+        arguments.file.write_bytes(report.view.encode())
+    if arguments.json:
+        print_apply_json(report)
+    else:
+        show_apply(
+            report, arguments.check, sys.stderr if arguments.show else sys.stdout
+        )
+        sys.stdout.write(report.view if arguments.show else "")
+    failed = report.conflicts or (arguments.check and report.edits)
+    return PROBLEMS if failed else FINE
+
+
+# %% show_apply
+WORDS = {"change": "updated", "insert": "new", "delete": "deleted", "move": "moved"}
+
+
+def show_apply(report: LensReport, check: bool, file: TextIO) -> None:
+    """Print what an edited view did, cell by cell."""
     for clash in report.conflicts:
         show_conflict(clash, f"{report.notebook}, cell {clash.id}", "text")
-    for edit in report.edits if not report.conflicts else ():
-        print(f"{edit.action}: {report.notebook}, cell {edit.piece.id}")
+    for edit in () if report.conflicts else report.edits:
+        what = f"{'would be ' if check else ''}{WORDS[edit.action]}"
+        print(f"{what}: {report.notebook}, cell {edit.piece.id}", file=file)
     for note in report.notes:
         print(f"note: {note}", file=sys.stderr)
-    return PROBLEMS if report.conflicts else FINE
+
+
+def print_apply_json(report: LensReport) -> None:
+    """Print what an edited view did as one JSON object."""
+    import json
+
+    edits = [
+        {"cell": edit.piece.id, "what": WORDS[edit.action], "after": edit.after}
+        for edit in report.edits
+    ]
+    conflicts = [
+        {"cell": one.id, "reason": one.reason, "base": one.base}
+        | {"notebook": one.ours, "text": one.theirs}
+        for one in report.conflicts
+    ]
+    found = {"notebook": report.notebook, "changes": edits, "conflicts": conflicts}
+    print(json.dumps({**found, "notes": list(report.notes), "view": report.view}))
 
 
 # ## cell
@@ -188,25 +272,25 @@ def add_cell(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--expect", metavar="HASH", help="refuse if the cell has another source now"
     )
+    add_json(parser)
 
 
 # %% run_cell
 def run_cell(arguments: Namespace) -> int:
     """Show or edit one cell of a notebook, by its id."""
-    from litml import lens
-    from litml.project import find_project
+    from litml.lens import find_cell, name_of, write_notebook
     from litml.text import read_source
 
-    path = arguments.notebook.resolve()
-    project = find_project(path.parent)
-    notebook = read_source(path, project.name_of(path))
+    use_utf8()
     refuse_vague(arguments)
+    path, root = arguments.notebook, root_of(arguments.notebook)
+    notebook = read_source(path, name_of(root, path))
     if arguments.action == "show":
-        cell = lens.find_cell(notebook, arguments.id, arguments.expect)
-        print(f"# {lens.hash_source(cell.source)}\n{cell.source}")
-        return FINE
-    edit_notebook(notebook, arguments)
-    lens.write_notebook(project.root, path, notebook)
+        name = find_cell(notebook, arguments.id, arguments.expect).id
+    else:
+        name = edit_notebook(notebook, arguments)
+        write_notebook(root, path, notebook)
+    print_cell(notebook, name, arguments)
     return FINE
 
 
@@ -221,17 +305,40 @@ def refuse_vague(arguments: Namespace) -> None:
         raise ConfigError("say where it goes: `--after ID` or `--first`")
 
 
-def edit_notebook(notebook: Notebook, arguments: Namespace) -> None:
-    """Make the edit that was asked for."""
+def edit_notebook(notebook: Notebook, arguments: Namespace) -> str:
+    """Make the edit that was asked for, and return the id of the cell."""
     from litml import lens
 
     name, after = arguments.id or "", arguments.after
+    if arguments.action in ("set", "insert"):
+        text = read_text().removesuffix("\n")
     if arguments.action == "set":
-        lens.set_cell(notebook, name, sys.stdin.read(), arguments.expect)
+        lens.set_cell(notebook, name, text, arguments.expect)
     elif arguments.action == "insert":
-        text = sys.stdin.read()
-        print(lens.insert_cell(notebook, text, after, arguments.kind, name))
+        name = lens.insert_cell(notebook, text, after, arguments.kind, name)
     elif arguments.action == "mv":
         lens.move_cell(notebook, name, after)
     else:
         lens.remove_cell(notebook, name, arguments.expect)
+    return name
+
+
+# %% print_cell
+def print_cell(notebook: Notebook, name: str, arguments: Namespace) -> None:
+    """Print a cell's source, or what was done to it."""
+    import json
+
+    from litml.lens import hash_source
+
+    words = {"set": "updated", "insert": "new", "mv": "moved", "rm": "deleted"}
+    cell = next((cell for cell in notebook.cells if cell.id == name), None)
+    about = {"notebook": notebook.name, "cell": name}
+    if cell:
+        hashed = hash_source(cell.source)
+        about |= {"kind": cell.kind, "hash": hashed, "source": cell.source}
+    if arguments.json:
+        print(json.dumps(about))
+    elif arguments.action == "show":
+        print(about["source"])
+    else:
+        print(f"{words[arguments.action]}: {notebook.name}, cell {name}")
