@@ -18,7 +18,7 @@ from litml.cells import (
     read_directives,
     split_words,
 )
-from litml.kernel import Execution, Failure, Kernel, Loop, Output, Status, start_kernel
+from litml.kernel import Kernel, Loop, start_kernel
 from litml.notebook import (
     Cell,
     LitmlError,
@@ -26,6 +26,7 @@ from litml.notebook import (
     Notebook,
     suggest,
 )
+from litml.outcome import Execution, Failure, Output, Status
 from litml.project import Project
 from litml.text import parse_source
 

@@ -16,8 +16,9 @@ from unittest.mock import ANY
 import nbformat
 import pytest
 
-from litml.kernel import Kernel, KernelError, Loop, Status, start_kernel
+from litml.kernel import Kernel, KernelError, Loop, start_kernel
 from litml.notebook import LitmlError, Notebook, parse_notebook
+from litml.outcome import Status
 from litml.project import Config, Project
 from litml.run import (
     Policy,
