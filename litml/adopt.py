@@ -1,15 +1,14 @@
-# Exported from nbs/06b_adopt.ipynb. Edit either side, then run `litml sync`.
+# Exported from nbs/06c_adopt.ipynb. Edit either side, then run `litml sync`.
 """Turn an existing package into notebooks that export it unchanged."""
 
 from __future__ import annotations
 
 import ast
-import builtins
 import importlib.util
 import json
 import os
 import re
-import symtable
+import tempfile
 import tomllib
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,22 +17,25 @@ from fnmatch import fnmatch
 from itertools import count
 from pathlib import Path
 
-from litml.dissect import Source, dissect
+from litml.dissect import Source, dissect, is_same_code
+from litml.examples import find_examples
 from litml.export import is_import, read_share
 from litml.files import Transaction, locked, state_dir
-from litml.notebook import LitmlError, Location, read_notebook
+from litml.notebook import LitmlError, Location
 from litml.package import export_project
-from litml.pieces import cut
+from litml.patch import ungrow
 from litml.project import (
     NUMBER,
     Config,
     ConfigError,
     Project,
     find_package,
+    find_project,
     list_notebooks,
     open_project,
     read_toml,
 )
+from litml.text import read_source
 
 __all__ = [
     "AdoptError",
@@ -43,6 +45,7 @@ __all__ = [
     "GENERATED",
     "find_modules",
     "AdoptReport",
+    "rehearse",
     "adopt_package",
 ]
 
@@ -228,103 +231,6 @@ def needed(
     return {target[depth] for target in below if len(target) > depth} & inside.keys()
 
 
-# ## Tests as examples
-# %% Example
-@dataclass(frozen=True, slots=True)
-class Example:
-    """A test that can stand alone: its name, its cell, and the names it imports."""
-
-    name: str
-    cell: str
-    imports: frozenset[str]
-
-
-# %% read_tests
-def read_tests(text: str) -> Iterator[Example]:
-    """Yield the tests of a file that can stand alone."""
-    try:
-        body = ast.parse(text).body
-        table = symtable.symtable(text, "tests", "exec")
-    except (SyntaxError, ValueError):
-        return
-    imports = read_imports(body)
-    free = {one.get_name(): set(free_names(one)) for one in table.get_children()}
-    for node in body:
-        if not isinstance(node, ast.FunctionDef) or not node.name.startswith("test"):
-            continue
-        names = free[node.name] - set(dir(builtins))
-        alone = not (node.decorator_list or ast.unparse(node.args))
-        if alone and names <= imports.keys():
-            head = "\n".join(dict.fromkeys(imports[name] for name in sorted(names)))
-            code = ast.get_source_segment(text, node) or ""
-            cell = f"{head}\n\n\n{code}\n\n\n{node.name}()".strip()
-            yield Example(node.name, cell, frozenset(names))
-
-
-# %% read_imports
-def read_imports(body: Iterable[ast.stmt]) -> dict[str, str]:
-    """Return the absolute imports among statements, by the name that each binds."""
-    found = {}
-    for node in body:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            for alias in node.names:
-                one: ast.stmt = ast.Import([alias])
-                if isinstance(node, ast.ImportFrom):
-                    one = ast.ImportFrom(node.module, [alias], node.level)
-                if not getattr(node, "level", 0):
-                    name = alias.asname or alias.name.split(".")[0]
-                    found[name] = ast.unparse(one)
-    return found
-
-
-# %% free_names
-def free_names(table: symtable.SymbolTable) -> Iterator[str]:
-    """Yield the global names that a function, or one inside it, uses."""
-    for symbol in table.get_symbols():
-        if symbol.is_global():
-            yield symbol.get_name()
-    for inner in table.get_children():
-        yield from free_names(inner)
-
-
-# %% place_examples
-def place_examples(
-    examples: Iterable[Example], definitions: Mapping[str, str]
-) -> dict[str, dict[str, tuple[str, ...]]]:
-    """Return cells by module and definition.
-
-    `definitions` are the modules' paths by what they define.
-    """
-    placed: dict[str, dict[str, tuple[str, ...]]] = {}
-    for example in examples:
-        used = example.imports & definitions.keys()
-        words = example.name.lower().replace("_", "")
-        named = [name for name in used if name.lower().replace("_", "") in words]
-        best = sorted(named, key=len)[-1:] or list(used)
-        if len(best) == 1:
-            cells = placed.setdefault(definitions[best[0]], {})
-            cells[best[0]] = (*cells.get(best[0], ()), example.cell)
-    return placed
-
-
-# %% find_examples
-def find_examples(
-    folder: Path, files: Iterable[ModuleFile]
-) -> dict[str, dict[str, tuple[str, ...]]]:
-    """Return cells made of the tests below `folder`, by module and definition."""
-    owners: dict[str, list[str]] = {}
-    for file in files:
-        for piece in cut(file.text):
-            for name in piece.names:
-                owners.setdefault(name, []).append(file.path)
-    unique = {name: paths[0] for name, paths in owners.items() if len(paths) == 1}
-    found: list[Example] = []
-    for path in sorted(folder.rglob("*.py")):
-        if path.name.startswith("test") or path.stem.endswith("test"):
-            found += read_tests(importlib.util.decode_source(path.read_bytes()))
-    return place_examples(found, unique)
-
-
 # ## The plan
 # %% AdoptReport
 @dataclass(frozen=True, slots=True)
@@ -367,7 +273,10 @@ def plan_modules(plan: Plan, tests: Path | None, exclude: Iterable[str]) -> None
     files = [file for file in found if not file.left]
     package = project.package_dir.name
     names = name_notebooks(files, package, project.notebooks_dir)
-    examples = find_examples(tests, files) if tests else {}
+    if project.config.readme and "__init__.py" in names:
+        names["__init__.py"] = "00_init.ipynb"  # the index is the README's
+    texts = {file.path: file.text for file in files}
+    examples = find_examples(tests, texts) if tests else {}
     for file in sorted(files, key=lambda one: names[one.path]):
         name = f"{project.config.notebooks}/{names[file.path]}"
         source = Source(file.text, file.path, name, examples.get(file.path, {}))
@@ -388,12 +297,12 @@ def plan_module(plan: Plan, file: ModuleFile, source: Source) -> None:
     try:
         if notebook.exists():
             raise AdoptError(f"there is a {source.notebook} already")
-        raw, text = dissect(source, project)
+        raw, _ = dissect(source, project)
     except LitmlError as error:
         plan.left.append((name_of(project, file), error.message))
         return
     plan.read[path] = file.raw
-    plan.files |= {notebook: raw, path: text.encode()}
+    plan.files[notebook] = raw
     plan.notebooks.append(source.notebook)
     plan.notes += [(name_of(project, file), note) for note in file.notes]
 
@@ -403,9 +312,48 @@ def exported_already(project: Project) -> set[str]:
     """Return the modules that the project's notebooks export."""
     found: set[str] = set()
     for path in list_notebooks(project):
-        share = read_share(read_notebook(path, project.name_of(path)), project)
+        share = read_share(read_source(path, project.name_of(path)), project)
         found |= {chunk.module for chunk in share.chunks}
     return found
+
+
+# ## The rehearsal
+# %% rehearse
+def rehearse(files: Mapping[str, bytes], package: str) -> dict[str, bytes]:
+    """Export a project that consists of `files`; return what it makes, by name.
+
+    `package` is its folder. Raises the first problem of the export.
+    """
+    with tempfile.TemporaryDirectory(prefix="litml-") as folder:
+        root = Path(folder).resolve()
+        (root / package).mkdir(parents=True, exist_ok=True)
+        for name, raw in files.items():
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(raw)
+        report = export_project(find_project(root))
+        for problem in report.problems:
+            raise problem
+        return {
+            name: raw for name in report.written if (raw := (root / name).read_bytes())
+        }
+
+
+# %% plan_package
+def plan_package(plan: Plan) -> None:
+    """Plan the modules as the planned notebooks export them, if they are the same."""
+    project = plan.project
+    config = project.root / "pyproject.toml"
+    text = config.read_text("utf-8") if config.exists() else ""
+    plan.files[config] = add_table(text, project).encode()
+    files = {project.name_of(path): raw for path, raw in plan.files.items()}
+    exported = rehearse(files, project.config.package)
+    for path, raw in plan.read.items():
+        text = ungrow(exported[project.name_of(path)].decode()).text
+        if not is_same_code(importlib.util.decode_source(raw), text):
+            at = Location(project.name_of(path))
+            raise AdoptError("it would not be the same module; nothing written", at=at)
+        plan.files[path] = exported[project.name_of(path)]
 
 
 # ## The project
@@ -460,14 +408,11 @@ def adopt_package(
     tests to be placed as examples; `exclude` patterns of files below the package.
     Modules that cannot be shown to come back unchanged are left alone.
     """
-    project = find_adopted(root, package)
+    plan = Plan(find_adopted(root, package))
     if tests and not (root / tests).is_dir():
         raise AdoptError(f"there is no folder `{tests}`")
-    plan = Plan(project)
     plan_modules(plan, root / tests if tests else None, tuple(exclude))
-    config = root / "pyproject.toml"
-    text = config.read_text("utf-8") if config.exists() else ""
-    plan.files[config] = add_table(text, project).encode()
+    plan_package(plan)
     if not dry_run and plan.notebooks:
         write_plan(plan)
     return AdoptReport(tuple(plan.notebooks), tuple(plan.left), tuple(plan.notes))
@@ -485,6 +430,4 @@ def write_plan(plan: Plan) -> None:
                 at = Location(plan.project.name_of(path))
                 raise AdoptError("it changed meanwhile; nothing was written", at=at)
         transaction.commit()
-    report = export_project(open_project(plan.project.root) or plan.project)
-    for problem in report.problems:
-        raise problem
+    export_project(open_project(plan.project.root) or plan.project)
