@@ -54,7 +54,7 @@ class Sandbox:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        root.mkdir(parents=True, exist_ok=True)
+        (root / "nbs").mkdir(parents=True, exist_ok=True)
         (root / "pyproject.toml").write_text(PYPROJECT)
 
     def write(self, name: str, *cells: Mapping[str, Any], **more: object) -> Path:

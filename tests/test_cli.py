@@ -77,6 +77,40 @@ def test_the_project_is_found_from_inside_only(project: Sandbox) -> None:
     assert done.returncode == 2 and "did you mean `notebooks`?" in done.stderr
 
 
+NAMED = '[project]\nname = "mylib"\n[tool.litml]\n'
+SENSELESS = {
+    "not TOML": "a = [",
+    "tool is a number": "tool = 3",
+    "litml is a number": "[tool]\nlitml = 3",
+    "project is a number": "project = 3\n[tool.litml]",
+    "no name": "[tool.litml]",
+    "a name that is a path": '[project]\nname = "../evil"\n[tool.litml]',
+    "an unknown key": f"{NAMED}time-out = 3",
+    "a wrong type": f"{NAMED}timeout = 'long'",
+    "a wrong item": f"{NAMED}exclude = ['a', 1]",
+    "a package outside": f"{NAMED}package = '../evil'",
+    "a package elsewhere": f"{NAMED}package = '/tmp/evil'",
+    "notebooks outside": f"{NAMED}notebooks = '..'",
+    "a README outside": f"{NAMED}readme = '../evil.md'",
+}
+
+
+@pytest.mark.parametrize("text", SENSELESS.values(), ids=SENSELESS)
+def test_configuration_that_makes_no_sense(exported: Sandbox, text: str) -> None:
+    (exported.root / "pyproject.toml").write_text(text)
+    before = exported.files(), list(exported.root.parent.iterdir())
+    done = exported.litml("export")
+    assert done.returncode == 2 and done.stderr.startswith("error: "), done
+    assert "\n  at pyproject.toml" in done.stderr
+    assert (exported.files(), list(exported.root.parent.iterdir())) == before
+
+
+def test_watch_needs_a_folder(project: Sandbox) -> None:
+    (project.root / "nbs").rmdir()
+    done = project.litml("watch", timeout=20)
+    assert done.returncode == 2 and "error: " in done.stderr and "nbs" in done.stderr
+
+
 # For scripts and CI ------------------------------------------------------------------
 
 

@@ -241,7 +241,8 @@ class Author:
         actions = [self.add_notebook, self.edit, self.edit, self.move_cell]
         actions += [self.add_cell, self.delete_cell, self.rename, self.delete]
         self.chance.choice(actions if self.notebooks else [self.add_notebook])()
-        shutil.rmtree(self.project.root / "nbs", ignore_errors=True)
+        shutil.rmtree(self.project.root / "nbs")
+        (self.project.root / "nbs").mkdir()
         for name, cells in self.notebooks.items():
             self.project.write(name, *cells)
 
@@ -317,8 +318,7 @@ def test_many_small_exports_equal_one(new_project: MakeProject, seed: int) -> No
             before = contents(project.root)
             if export(project.root).problems:
                 assert contents(project.root) == before
-    if (project.root / "nbs").exists():
-        shutil.copytree(project.root / "nbs", fresh.root / "nbs")
+    shutil.copytree(project.root / "nbs", fresh.root / "nbs", dirs_exist_ok=True)
     found, expected = export(project.root), export(fresh.root)
     assert list(map(str, found.problems)) == list(map(str, expected.problems))
     if not found.problems:

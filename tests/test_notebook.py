@@ -163,6 +163,18 @@ def test_a_notebook_without_metadata_stays_without(found: Any, style: Style) -> 
     assert notebook.to_bytes() == raw
 
 
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("key", ['"', "\\", "a: ", ""])
+def test_an_odd_first_key_does_not_hide_the_layout(
+    key: str, indent: int | None
+) -> None:
+    tree = {key: 1, "cells": [code("a", "1")], "nbformat": 4}
+    notebook = parse_notebook(json.dumps(tree, indent=indent).encode(), "n.ipynb")
+    notebook.cells[0].source = "2"
+    tree["cells"] = [code("a", "2")]
+    assert notebook.to_bytes() == json.dumps(tree, indent=indent).encode()
+
+
 def test_cells_may_come_and_go_and_move() -> None:
     parts = [code(name, f"{name} = 1\n") for name in "abc"]
     notebook = parse_notebook(notebook_bytes(*parts), "n.ipynb")
@@ -198,16 +210,16 @@ def test_a_key_that_stands_twice_is_never_lost() -> None:
         notebook.to_bytes()
 
 
-@pytest.mark.parametrize("depth", [100, 900, 100_000])
-def test_deep_nesting_is_kept_or_refused(depth: int) -> None:
-    deep = "[" * depth + "]" * depth
-    raw = notebook_bytes(code("a", "1"), future="@").replace(b'"@"', deep.encode())
-    try:
-        notebook = parse_notebook(raw, "n.ipynb")
-        notebook.cells[0].source = "2"
-        assert b'"2"' in notebook.to_bytes()
-    except NotebookError as error:
-        assert depth > 100 and "nested too deeply" in error.message
+def test_deep_nesting_is_kept_or_refused() -> None:
+    for depth in [100, *range(900, 1000, 15), 5000, 100_000]:
+        deep = "[" * depth + "]" * depth
+        raw = notebook_bytes(code("a", "1"), future="@").replace(b'"@"', deep.encode())
+        try:
+            notebook = parse_notebook(raw, "n.ipynb")
+            notebook.cells[0].source = "2"
+            assert b'"2"' in notebook.to_bytes()
+        except NotebookError as error:
+            assert depth > 100 and "nested too deeply" in error.message
 
 
 # nbformat's own word -----------------------------------------------------------------
