@@ -2,14 +2,14 @@
 """Take the text of a module apart again, and find the cell that a line came from."""
 
 import ast
-import io
 import re
-import tokenize
 import warnings
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeGuard
 
 from litml.cells import split_head
 from litml.notebook import Cell, LitmlError, Location, Notebook
@@ -21,7 +21,12 @@ __all__ = [
     "Part",
     "ModuleText",
     "find_markers",
+    "MARKER",
+    "first_line",
+    "last_line",
     "parse_module",
+    "refuse_conflicts",
+    "CONFLICT",
     "split_module",
     "read_header",
     "locate",
@@ -68,62 +73,98 @@ class ModuleText:
 
 
 # %% find_markers
-def find_markers(text: str, known: Collection[str] | None = None) -> dict[int, str]:
-    """Return the lines, from 1, of the markers in a module's text, with their ids."""
-    if "# %% " not in text:
-        return {}
+def find_markers(
+    text: str, known: Collection[str] | None = None, tree: ast.Module | None = None
+) -> dict[int, str]:
+    """Return the lines, from 1, of the markers in a module's text, with their ids.
+
+    `tree` is the text's syntax tree, if it is there already.
+    """
     found = {}
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type == tokenize.COMMENT and token.start[1] == 0:
-            match = re.fullmatch(r"# %% ([\w-]+)", token.string)
-            if match and (known is None or match[1] in known):
-                found[token.start[0]] = match[1]
+    for number, line in enumerate(text.split("\n"), start=1):
+        match = MARKER.fullmatch(line) if line.startswith("# %% ") else None
+        if match and (known is None or match[1] in known):
+            found[number] = match[1]
+    if not found:
+        return {}
+    for node in (tree or ast.parse(text)).body:
+        for number in range(first_line(node), last_line(node) + 1):
+            found.pop(number, None)
     return found
+
+
+MARKER = re.compile(r"# %% ([a-zA-Z0-9_-]{1,64})")
+
+
+def first_line(node: ast.stmt) -> int:
+    """Return the line at which a statement begins, from 1, decorators included."""
+    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
+    return min([node.lineno, *(one.lineno for one in decorators)])
+
+
+def last_line(node: ast.stmt) -> int:
+    """Return the line at which a statement ends, from 1."""
+    return node.end_lineno or node.lineno
 
 
 # %% parse_module
 def parse_module(text: str, name: str) -> ast.Module:
     """Parse a module's text; raises `ModuleError` that names its line."""
-    if conflict := re.search(r"(?m)^(?:<{7} |={7}$|>{7} )", text):
-        line = text.count("\n", 0, conflict.start()) + 1
-        hint = "resolve the merge in the module first, or take either side of it"
-        message = "conflict markers of a git merge"
-        raise ModuleError(message, at=Location(name, line=line), hint=hint)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return ast.parse(text)
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, RecursionError) as error:
+        refuse_conflicts(text, name)
         at = Location(name, line=getattr(error, "lineno", None))
         reason = getattr(error, "msg", str(error))
         raise ModuleError(f"does not parse: {reason}", at=at) from error
 
 
+# %% refuse_conflicts
+def refuse_conflicts(text: str, name: str, before: str = "") -> None:
+    """Raise if the text has conflict markers of a git merge, but not as before."""
+    new = Counter(CONFLICT.findall(text)) - Counter(CONFLICT.findall(before))
+    if new:
+        line = text.split("\n").index(next(iter(new))) + 1
+        hint = "resolve the merge first, or take either side of it"
+        message = "conflict markers of a git merge"
+        raise ModuleError(message, at=Location(name, line=line), hint=hint)
+
+
+CONFLICT = re.compile(r"^(?:<{7}|>{7})(?: .*)?$", re.MULTILINE)
+
+
 # %% split_module
 def split_module(
-    text: str, name: str, known: Collection[str] | None = None
+    text: str,
+    name: str,
+    known: Collection[str] | None = None,
+    *,
+    derive_all: bool = True,
 ) -> ModuleText:
     """Take a module's text apart; raises `ModuleError` if it is not a module's.
 
-    Only ids in `known` are taken for markers, or all where it is None.
+    Only ids in `known` are taken for markers, or all where it is None. With
+    `derive_all` the first `__all__` is not a cell's.
     """
-    parse_module(text, name)
+    tree = parse_module(text, name)
     ungrown = ungrow(text)
-    tree = parse_module(ungrown.text, name)
+    tree = parse_module(ungrown.text, name) if ungrown.blocks else tree
     lines = ungrown.text.split("\n")
     notebooks = read_header(lines[0], name)
-    markers = find_markers(ungrown.text, known)
+    markers = find_markers(ungrown.text, known, tree)
     starts = [*sorted(markers), len(lines) + 1]
-    docstring, top = read_docstring(tree, starts[0])
-    public, above = take_all(tree, lines, name)
+    docstring = take_docstring(tree, lines, starts[0])
+    public, above = take_all(tree, lines, name) if derive_all else (None, None)
     middle = min(above or starts[0], starts[0])
-    imports = make_part("", lines, top, middle)
+    imports = make_part("", lines, 2, middle)
     prelude = make_part("", lines, middle, starts[0])
     parts = tuple(
         with_line(make_part(markers[start], lines, start + 1, stop), ungrown)
         for start, stop in pairwise(starts)
     )
-    blocks = tuple(ungrown.blocks)
+    blocks = ungrown.blocks
     return ModuleText(notebooks, docstring, imports, public, prelude, parts, blocks)
 
 
@@ -135,16 +176,17 @@ def read_header(line: str, name: str) -> tuple[str, ...]:
     return tuple(header[1].split(", "))
 
 
-# %% read_docstring
-def read_docstring(tree: ast.Module, first: int) -> tuple[str, int]:
-    """Return the docstring above the line of the first marker, and the line below it.
+# %% take_docstring
+def take_docstring(tree: ast.Module, lines: list[str], first: int) -> str:
+    """Empty the lines of the docstring above line `first`, and return it.
 
     A docstring that stands further down is a cell's own.
     """
-    docstring = ast.get_docstring(tree, clean=False) or ""
-    if not docstring or tree.body[0].lineno > first:
-        return "", 2
-    return docstring, (tree.body[0].end_lineno or 1) + 1
+    docstring = ast.get_docstring(tree, clean=False)
+    if docstring is None or first_line(tree.body[0]) >= first:
+        return ""
+    blank_out(lines, tree.body[0])
+    return docstring
 
 
 # %% take_all
@@ -153,7 +195,7 @@ def take_all(
 ) -> tuple[tuple[str, ...] | None, int | None]:
     """Empty the lines of `__all__`; return its value and its line, or None for both."""
     for node in tree.body:
-        if is_all(node) and isinstance(node, ast.Assign):
+        if is_all(node):
             value = read_all(node, name)
             blank_out(lines, node)
             return value, node.lineno
@@ -161,7 +203,7 @@ def take_all(
 
 
 # %% is_all
-def is_all(node: ast.stmt) -> bool:
+def is_all(node: ast.stmt) -> TypeGuard[ast.Assign]:
     """Is it the assignment of `__all__`?"""
     if not isinstance(node, ast.Assign) or len(node.targets) != 1:
         return False
@@ -179,7 +221,7 @@ def read_all(node: ast.Assign, name: str) -> tuple[str, ...]:
 
 def blank_out(lines: list[str], node: ast.stmt) -> None:
     """Empty the lines of a statement."""
-    for i in range(node.lineno - 1, node.end_lineno or node.lineno):
+    for i in range(first_line(node) - 1, last_line(node)):
         lines[i] = ""
 
 
@@ -195,7 +237,8 @@ def make_part(name: str, lines: list[str], start: int, stop: int) -> Part:
         last -= 1
     while first < last and not lines[first - 1].strip():
         first += 1
-    return Part(name, "\n".join(lines[first - 1 : last - 1]), first, headings)
+    text = "\n".join(lines[first - 1 : last - 1]).rstrip()
+    return Part(name, text, first, headings)
 
 
 def with_line(part: Part, ungrown: Ungrown) -> Part:
@@ -223,8 +266,10 @@ def locate(root: Path, module: Path, line: int) -> Location | None:
     text, line = trace_line(text, line)
     lines = text.split("\n")
     for above in range(line - 1, 0, -1):
-        if match := re.fullmatch(r"# %% ([\w-]+)", lines[above - 1]):
-            return place_in_cell(notebooks, match[1], lines, above, line)
+        if (match := MARKER.fullmatch(lines[above - 1])) and (
+            place := place_in_cell(notebooks, match[1], lines, above, line)
+        ):
+            return place
     return place_of_import(notebooks, lines[line - 1])
 
 

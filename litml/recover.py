@@ -3,14 +3,25 @@
 
 import ast
 import difflib
+import re
 import warnings
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
 
 from litml.edit import Piece
 from litml.parts import Part
 
-__all__ = ["Statement", "read_statements", "split_new", "recover_pieces"]
+__all__ = [
+    "Statement",
+    "read_statements",
+    "split_new",
+    "recover_pieces",
+    "is_hollow",
+    "follow_ids",
+    "group_by_key",
+]
 
 
 # ## Statements
@@ -31,7 +42,10 @@ class Statement:
 
 # %% read_statements
 def read_statements(text: str) -> list[Statement]:
-    """Return the top-level statements of some code; none if it does not parse."""
+    """Return the top-level statements of some code; none if it does not parse.
+
+    Statements on one line count as one.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -43,26 +57,34 @@ def read_statements(text: str) -> list[Statement]:
     for node in nodes:
         decorators = getattr(node, "decorator_list", [])
         start = min([node.lineno, *(one.lineno for one in decorators)]) - 1
+        names, end = frozenset(bound(node)), node.end_lineno or node.lineno
+        if found and start < found[-1].end:
+            last = found.pop()
+            found.append(Statement(last.names | names, last.start, end, False))
+            continue
         floor = found[-1].end if found else 0
         while start > floor and lines[start - 1].startswith("#"):
             start -= 1
-        names = frozenset(bound(node))
-        kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-        simple = isinstance(node, ast.Assign | ast.AnnAssign) and len(names) == 1
-        definition = isinstance(node, kinds) or simple
-        end = node.end_lineno or node.lineno
-        found.append(Statement(names, max(start, floor), end, definition))
+        found.append(Statement(names, start, end, is_definition(node)))
     return found
 
 
 # %% bound
+def is_definition(node: ast.stmt) -> bool:
+    """Does it do nothing but give something one name?"""
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    simple = isinstance(node, ast.Assign | ast.AnnAssign) and len(bound(node)) == 1
+    return isinstance(node, kinds) or simple
+
+
 def bound(node: ast.stmt) -> list[str]:
     """Return the names a statement binds by defining or assigning them."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return [node.name]
     if isinstance(node, ast.Assign):
         targets = [item for target in node.targets for item in ast.walk(target)]
-        return [item.id for item in targets if isinstance(item, ast.Name)]
+        names = [item for item in targets if isinstance(item, ast.Name)]
+        return [item.id for item in names if isinstance(item.ctx, ast.Store)]
     if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
         return [node.target.id]
     return []
@@ -80,30 +102,79 @@ def split_new(text: str, base: str, known: Iterable[str]) -> list[str]:
 
     `known` are the names the module had. Returns the piece, then each new definition.
     """
-    own, taken = names_in(base), set(known)
-    statements = read_statements(text)
-    if not own <= names_in(text):
+    statements, lines = read_statements(text), text.split("\n")
+    names = {name for one in statements for name in one.names}
+    if not names_in(base) <= names:
         return [text]
-    lines = text.split("\n")
-    old = {line.strip() for line in base.split("\n") if len(line.strip()) > 12}
+    taken, old = set(known), long_lines(base.split("\n"))
     cut = len(statements)
     for i in range(len(statements) - 1, 0, -1):
         one = statements[i]
-        body = {line.strip() for line in lines[one.start : one.end]}
-        is_new = one.is_definition and not one.names & taken and not body & old
-        if not is_new or lines[one.start - 1].strip():
+        is_new = one.is_definition and not one.names & taken
+        body = lines[one.start : one.end]
+        if not is_new or long_lines(body) & old or lines[one.start - 1].strip():
             break
         cut = i
-    if cut == len(statements):
-        return [text]
-    starts = [one.start for one in statements[cut:]]
-    pieces = [lines[: starts[0]]]
-    for start, stop in zip(starts, [*starts[1:], len(lines)], strict=True):
-        pieces.append(lines[start:stop])
-    return ["\n".join(piece).strip("\n") for piece in pieces]
+    starts = [0, *(one.start for one in statements[cut:])]
+    ends = [*starts[1:], len(lines)]
+    return [trim(lines[start:end]) for start, end in zip(starts, ends, strict=True)]
+
+
+# %% long_lines
+def long_lines(lines: Iterable[str]) -> set[str]:
+    """Return the lines that are too long to be alike by chance."""
+    return {line.strip() for line in lines if len(line.strip()) > 12}
+
+
+def trim(lines: Sequence[str]) -> str:
+    """Join lines to a text without blank ones at its edges."""
+    kept = [i for i, line in enumerate(lines) if line.strip()]
+    return "\n".join(lines[kept[0] : kept[-1] + 1]).rstrip() if kept else ""
 
 
 # ## Lost, mistyped and copied markers
+# %% Lost
+@dataclass(slots=True)
+class Lost:
+    """Cells without a marker: where to look up their statements, by text and name.
+
+    `base` are the texts of all cells before the edit and `known` the names they bound.
+    The cells in `hollow` have a marker, but other code below it.
+    """
+
+    base: dict[str, str]
+    cells: set[str]
+    hollow: set[str]
+    known: set[str] = field(default_factory=set)
+    texts: dict[str, set[str]] = field(default_factory=dict)
+    names: dict[str, set[str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for cell, text in self.base.items():
+            for one, code in statements_of(text):
+                self.known |= one.names
+                if cell in self.cells | self.hollow:
+                    self.texts.setdefault(code, set()).add(cell)
+                for name in one.names if cell in self.cells else ():
+                    self.names.setdefault(name, set()).add(cell)
+
+    def find(self, one: Statement, code: str) -> str | None:
+        """Return the lost cell that a statement belongs to, if that is certain."""
+        found = self.texts.get(code, set()) & (self.cells | self.hollow)
+        if not found:
+            found = {cell for name in one.names for cell in self.names.get(name, ())}
+            found &= self.cells
+        return found.pop() if len(found) == 1 else None
+
+
+def statements_of(text: str) -> Iterator[tuple[Statement, str]]:
+    """Yield the statements of some code, each with its text without comments above."""
+    lines = text.split("\n")
+    for one in read_statements(text):
+        code = "\n".join(lines[one.start : one.end])
+        yield one, re.sub(r"\A(?:#.*\n)+", "", code).rstrip()
+
+
 # %% recover_pieces
 def recover_pieces(
     theirs: list[Part], base: dict[str, str], ours: set[str]
@@ -114,26 +185,31 @@ def recover_pieces(
     cells. A piece without a cell yet has an empty id, or the one its marker gives.
     """
     notes: list[str] = []
-    parts = drop_copies(theirs, base, notes)
-    found = {part.id for part in parts}
-    owner = {
-        name: cell
-        for cell in base
-        if cell not in found
-        for name in names_in(base[cell])
-    }
-    known = {name for text in base.values() for name in names_in(text)}
+    parts = [part for part in drop_copies(theirs, base, notes) if part.text]
+    changed = [part for part in parts if part.text != base.get(part.id)]
+    hollow = {part.id for part in changed if part.id in base and is_hollow(part, base)}
+    lost = Lost(base, set(base) - {part.id for part in parts}, hollow)
+    homes = {id(part): find_homes(part, lost) for part in changed}
+    taken = {home for part in changed for home in homes[id(part)] if home != part.id}
     pieces: list[Piece] = []
     for part in parts:
-        if part.id not in base and part.id not in ours and part.text:
-            cells = {owner[name] for name in names_in(part.text) if name in owner}
-            if len(cells) == 1:
-                cell = cells.pop()
-                notes.append(f"cell {cell}: its marker had become `{part.id}`")
-                pieces.append(Piece(cell, part.text))
-                continue
-        pieces += take_apart(part, base, owner, known, notes)
-    return join_same(pieces), notes
+        if part not in changed or not read_statements(part.text):
+            pieces.append(Piece(part.id, part.text))
+        else:
+            own = "" if part.id in taken else part.id
+            is_known = part.id in base or part.id in ours
+            found = take_apart(part, own, homes[id(part)], lost, is_known, notes)
+            pieces += found
+    return join_comments(pieces, notes), notes
+
+
+def is_hollow(part: Part, base: dict[str, str]) -> bool:
+    """Is nothing left under a marker of what was there?"""
+    before = list(statements_of(base[part.id]))
+    now = list(statements_of(part.text))
+    names = {name for one, _ in before for name in one.names}
+    texts = {code for _, code in before}
+    return not any(one.names & names or code in texts for one, code in now)
 
 
 # %% drop_copies
@@ -141,14 +217,15 @@ def drop_copies(
     parts: list[Part], base: dict[str, str], notes: list[str]
 ) -> list[Part]:
     """Let only one part keep an id: of several, the one most like the base."""
+    counts = Counter(part.id for part in parts if part.text)
     best: dict[str, tuple[float, int]] = {}
     for i, part in enumerate(parts):
-        matcher = difflib.SequenceMatcher(None, base.get(part.id, ""), part.text)
-        alike = matcher.ratio() if [p.id for p in parts].count(part.id) > 1 else 1.0
-        best[part.id] = max(best.get(part.id, (-1.0, 0)), (alike, -i))
+        if counts[part.id] > 1:
+            matcher = difflib.SequenceMatcher(None, base.get(part.id, ""), part.text)
+            best[part.id] = max(best.get(part.id, (-1.0, 0)), (matcher.ratio(), -i))
     kept = []
     for i, part in enumerate(parts):
-        if part.id and best[part.id][1] != -i:
+        if part.id and part.text and part.id in best and best[part.id][1] != -i:
             notes.append(
                 f"cell {part.id}: its marker was copied; the copy is a new cell"
             )
@@ -157,45 +234,127 @@ def drop_copies(
     return kept
 
 
+# %% find_homes
+def find_homes(part: Part, lost: Lost) -> list[str | None]:
+    """Return the cell that each statement of a part belongs to, if that is known.
+
+    A lost cell that is found is lost no more.
+    """
+    before = list(statements_of(lost.base.get(part.id, "")))
+    texts = {code for _, code in before}
+    names = {name for one, _ in before for name in one.names}
+    homes = [
+        part.id if code in texts or one.names & names else lost.find(one, code)
+        for one, code in statements_of(part.text)
+    ]
+    found = {home for home in homes if home is not None and home != part.id}
+    lost.cells -= found
+    lost.hollow -= found
+    return homes
+
+
 # %% take_apart
 def take_apart(
     part: Part,
-    base: dict[str, str],
-    owner: dict[str, str],
-    known: set[str],
+    own: str,
+    homes: list[str | None],
+    lost: Lost,
+    is_known: bool,
     notes: list[str],
 ) -> list[Piece]:
-    """Return a part as pieces: what lost its marker, and what is new, by itself."""
-    before = base.get(part.id)
-    if part.text == before:
-        return [Piece(part.id, part.text)]
-    lines = part.text.split("\n")
-    strays: list[Piece] = []
-    for one in reversed(read_statements(part.text)):
-        cells = {owner[name] for name in one.names if name in owner}
-        if len(cells) == 1:
-            cell = cells.pop()
-            text = [line for line in lines[one.start : one.end] if line[:4] != "# %%"]
-            strays.insert(0, Piece(cell, "\n".join(text)))
-            notes.append(f"cell {cell}: its marker was lost; found by name")
-            del lines[one.start : one.end]
-    rest = "\n".join(lines).strip("\n")
-    texts = split_new(rest, before, known) if before is not None else [rest]
-    pieces = [Piece(part.id, texts[0])] if texts[0] or part.id else []
-    return [*pieces, *strays, *(Piece("", text) for text in texts[1:])]
+    """Return a part as pieces: its own, those of lost cells, and new definitions."""
+    cells = {home for home in homes if home is not None}
+    mistyped = not is_known and len(cells) == 1
+    ids = spread(homes, next(iter(cells)) if mistyped else own)
+    pieces = []
+    for cell, text in runs(part.text, read_statements(part.text), ids):
+        if cell in lost.base and cell != part.id:
+            how = f"had become `{part.id}`" if mistyped and part.id else "was lost"
+            notes.append(f"cell {cell}: its marker {how}; found by its code")
+            text = drop_leftover(text, lost.base[cell])
+        base = lost.base.get(cell)
+        texts = split_new(text, base, lost.known) if base is not None else [text]
+        pieces += [Piece(cell if i == 0 else "", one) for i, one in enumerate(texts)]
+    return pieces
 
 
-# %% join_same
-def join_same(pieces: list[Piece]) -> list[Piece]:
-    """Join pieces that belong to one cell into one, at the place of the first."""
-    joined: dict[str, Piece] = {}
-    result: list[Piece] = []
+# %% spread
+def spread(homes: list[str | None], own: str) -> list[str]:
+    """Give every statement a home such that each has one stretch of the text.
+
+    What stands in the midst of a cell's statements stays with that cell.
+    """
+    ids: list[str] = []
+    for home in homes:
+        ids.append(home if home is not None else ids[-1] if ids else own)
+    for cell in dict.fromkeys([own, *ids]):
+        if cell in ids:
+            first, last = ids.index(cell), len(ids) - ids[::-1].index(cell)
+            inner = own if own in ids[first:last] else cell
+            ids[first:last] = [inner] * (last - first)
+    return ids
+
+
+def runs(
+    text: str, statements: list[Statement], ids: list[str]
+) -> Iterator[tuple[str, str]]:
+    """Yield each stretch of statements with one id, and its text."""
+    lines = text.split("\n")
+    heads = [next(group) for _, group in groupby(range(len(ids)), ids.__getitem__)]
+    starts = [0, *(statements[i].start for i in heads[1:])]
+    for i, start, end in zip(heads, starts, [*starts[1:], len(lines)], strict=True):
+        yield ids[i], trim(lines[start:end])
+
+
+def drop_leftover(text: str, base: str) -> str:
+    """Drop what is left of a marker above code that is a cell's after all."""
+    first, _, rest = text.partition("\n")
+    is_left = first.startswith("# %%") and first not in base.split("\n")
+    return rest if is_left else text
+
+
+# %% join_comments
+def join_comments(pieces: list[Piece], notes: list[str]) -> list[Piece]:
+    """Join pieces that are all comments to the one above them, or below."""
+    joined: list[Piece] = []
+    above = ""
     for piece in pieces:
-        if piece.id and piece.id in joined:
-            first = joined[piece.id]
-            text = f"{first.text}\n\n\n{piece.text}"
-            result[result.index(first)] = joined[piece.id] = Piece(first.id, text)
+        if all(line[:1] in ("", "#") for line in piece.text.split("\n")):
+            if piece.id:
+                notes.append(f"cell {piece.id}: only comments were left of it")
+            if joined:
+                last = joined.pop()
+                joined.append(Piece(last.id, f"{last.text}\n\n\n{piece.text}"))
+            else:
+                above += f"{piece.text}\n\n\n"
         else:
-            joined[piece.id] = piece
-            result.append(piece)
-    return result
+            joined.append(Piece(piece.id, above + piece.text))
+            above = ""
+    return joined
+
+
+# ## Ids that changed
+# %% follow_ids
+def follow_ids(base: dict[str, str], ours: dict[str, str]) -> dict[str, str]:
+    """Return the new id of each cell of the base that has another one now."""
+    gone = {cell: text for cell, text in base.items() if cell not in ours}
+    come = {cell: text for cell, text in ours.items() if cell not in base}
+    found: dict[str, str] = {}
+    for look in (str, lambda text: frozenset(names_in(text))):
+        old, new = (
+            group_by_key({cell: look(text) for cell, text in side.items()})
+            for side in (gone, come)
+        )
+        for key in old.keys() & new.keys():
+            if key and len(old[key]) == len(new[key]) == 1:
+                found[old[key][0]] = new[key][0]
+                del gone[old[key][0]], come[new[key][0]]
+    return found
+
+
+def group_by_key(keys: dict[str, object]) -> dict[object, list[str]]:
+    """Turn a mapping from cells to keys round."""
+    groups: dict[object, list[str]] = {}
+    for cell, key in keys.items():
+        groups.setdefault(key, []).append(cell)
+    return groups

@@ -1,60 +1,62 @@
 # Exported from nbs/05d_sync.ipynb. Edit either side, then run `litml sync`.
 """Bring what was edited in a module home to its notebook."""
 
-import io
-import re
-import tokenize
+import ast
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from hashlib import sha1
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from litml.cells import read_directives, split_head
-from litml.edit import Conflict, Edit, Piece, apply_edits, merge_text, plan_edits
-from litml.export import Chunk, Module, assemble, find_summary, read_share
+from litml.edit import Conflict
+from litml.export import Module, assemble, read_share
 from litml.files import Transaction, locked, state_dir
-from litml.notebook import Cell, LitmlError, Location, Notebook, read_notebook
+from litml.home import (
+    Change,
+    Pair,
+    SyncError,
+    bare_chunks,
+    code_of,
+    drop_derived,
+    note_change,
+    paragraphs,
+    sync_cells,
+    sync_docstring,
+    sync_imports,
+    words_of,
+)
+from litml.notebook import LitmlError, Location, Notebook
 from litml.package import (
+    README,
     Base,
     Run,
     committed_base,
     export_project,
+    is_settled,
     load_base,
     make_report,
+    read,
+    read_committed,
     render_target,
+    renew,
     start_run,
 )
 from litml.parts import (
+    CONFLICT,
     ModuleText,
     find_markers,
     locate,
     parse_module,
+    refuse_conflicts,
     split_module,
 )
-from litml.project import Project
-from litml.recover import names_in, recover_pieces
+from litml.project import ConfigError, Project
+from litml.text import parse_source, read_source
+from litml.uses import Gone, find_uses, rename_uses
 
-__all__ = ["SyncError", "Change", "SyncReport", "Pair", "sync_project"]
-
-
-# %% SyncError
-class SyncError(LitmlError):
-    """An edit of a module that has no home in a notebook."""
+__all__ = ["SyncReport", "sync_project"]
 
 
 # ## What happened
-# %% Change
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What sync does to one cell: a word for it, and its text before and after."""
-
-    at: Location
-    what: str
-    before: str = ""
-    after: str = ""
-
-
 # %% SyncReport
 @dataclass(frozen=True, slots=True)
 class SyncReport:
@@ -70,456 +72,364 @@ class SyncReport:
     written: tuple[str, ...] = ()
 
 
-# ## A module and its notebooks
-# %% Pair
-@dataclass(slots=True)
-class Pair:
-    """An edited module and the notebooks it belongs to.
-
-    `gone` are names that the module no longer has, with what they were renamed to.
-    """
-
-    name: str
-    target: str
-    notebooks: list[Notebook]
-    ours: Module
-    base: ModuleText
-    theirs: ModuleText
-    base_text: str
-    theirs_text: str
-    changes: list[Change] = field(default_factory=list)
-    conflicts: list[tuple[Location, Conflict]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    gone: dict[str, str] = field(default_factory=dict)
-
-    def notebook_of(self, cell: str | None) -> Notebook:
-        """Return the notebook that has a cell; the module's own if none has."""
-        for notebook in self.notebooks:
-            if any(one.id == cell for one in notebook.cells):
-                return notebook
-        return self.notebooks[0]
-
-
+# ## The base
 # %% find_base
-def find_base(run: Run, target: str) -> Base | None:
+def find_base(run: Run, target: str, ours: str, theirs: str) -> Base | None:
     """Return what both sides began with, or None if nobody knows."""
     kept = load_base(run, target)
-    log = state_dir(run.project.root).parent / "logs/HEAD"
-    moved = not log.exists() or log.stat().st_mtime_ns > run.record.time
-    return (
-        (moved and committed_base(run, target)) or kept or committed_base(run, target)
+    if kept and not head_moved(run):
+        return kept
+    head = committed_base(run, target) or committed_pair(run, target)
+    found = [one for one in (head, kept) if one]
+    return min(
+        found,
+        key=lambda one: distance(one.text, ours) + distance(one.text, theirs),
+        default=None,
     )
 
 
+def head_moved(run: Run) -> bool:
+    """Was anything committed, pulled or checked out since the last export?"""
+    if run.notes_dir.name == ".litml":
+        return False
+    above = run.notes_dir.parent
+    log = (above.parent if above.name == "litml" else above) / "logs/HEAD"
+    return not log.exists() or log.stat().st_mtime_ns > run.record.time
+
+
+def distance(one: str, other: str) -> int:
+    """Return how many lines are in one text only."""
+    left, right = Counter(one.split("\n")), Counter(other.split("\n"))
+    return ((left - right) + (right - left)).total()
+
+
+# %% committed_pair
+def committed_pair(run: Run, target: str) -> Base | None:
+    """Return a module as committed, if that agrees with the notebooks it names."""
+    name = run.project.name_of(run.path_of(target))
+    root = run.project.root
+    try:
+        text = read_committed(root, [name])[name].decode("utf-8-sig")
+        text = text.replace("\r\n", "\n")
+        names = list(split_module(text, name, ()).notebooks)
+        blobs = read_committed(root, names)
+        parts = [read(run, one, blobs[one]) for one in names]
+        again, ids = render_target(run, target, parts)
+        same = contents(text, name, ids) == contents(again, name, ids)
+    except (KeyError, UnicodeDecodeError, LitmlError):
+        return None
+    return Base(tuple(ids), text) if same else None
+
+
+def contents(text: str, name: str, ids: Sequence[str]) -> object:
+    """Return what a module's text says, apart from how it is put together."""
+    module = split_module(text, name, ids)
+    cells = [(part.id, part.text) for part in module.parts]
+    imports = words_of(module.imports.text), module.prelude.text
+    return paragraphs(module.docstring), module.public, imports, cells
+
+
+# ## Opening a pair
 # %% open_pair
 def open_pair(
     run: Run, target: str, notebooks: list[Notebook], take: Mapping[str, str]
 ) -> Pair:
     """Read both sides of a module; raises a `LitmlError` if they cannot be compared."""
     name = run.project.name_of(run.path_of(target))
+    theirs = read_module(run, target)
     shares = [read_share(notebook, run.project) for notebook in notebooks]
     ours = assemble(target, shares)
-    now, _ = render_target(run, target, list(zip(notebooks, shares, strict=True)))
-    theirs = run.path_of(target).read_bytes().decode("utf-8").replace("\r\n", "\n")
-    base = find_base(run, target)
-    if base is None and take.get("") == "theirs":
-        base = Base(tuple(chunk.cell for chunk in ours.chunks), now)
+    now, ids = render_target(run, target, list(zip(notebooks, shares, strict=True)))
+    base = find_base(run, target, now, theirs)
+    if base is None and "" in take:
+        base = Base(tuple(ids), now if take[""] == "theirs" else theirs)
     if base is None:
         raise SyncError(
             "nobody knows what this module was like before it was edited",
             at=Location(name),
             hint="`--take module` makes the notebook say what the module says",
         )
-    known = {*base.ids, *(chunk.cell for chunk in ours.chunks)}
-    old = split_module(base.text, name, set(base.ids))
-    parse_module(theirs, name)
-    mine = set(find_markers(base.text).values()) - known
-    new = split_module(theirs, name, {*known, *find_markers(theirs).values()} - mine)
-    return Pair(name, target, notebooks, ours, old, new, base.text, theirs)
+    refuse_conflicts(theirs, name, base.text)
+    refuse_merging(ours, base.text)
+    if theirs.split("\n")[0] not in (base.text.split("\n")[0], now.split("\n")[0]):
+        hint = "litml writes it; put the line back"
+        raise SyncError("the first line was edited", at=Location(name), hint=hint)
+    old, new = split_both(name, ours, base, theirs)
+    owners = {share.notebook: share.module for share in shares}
+    alone = contents(now, name, ids) == contents(base.text, name, base.ids)
+    return Pair(name, theirs, target, notebooks, owners, ours, old, new, take, alone)
 
 
-# ## What is derived
-# %% check_headings
-def check_headings(pair: Pair) -> None:
-    """Raise if somebody wrote a heading into the module."""
-
-    def headings(module: ModuleText) -> list[str]:
-        parts = [module.imports, module.prelude, *module.parts]
-        return [heading for part in parts for heading in part.headings]
-
-    prose = {f"# {one}" for chunk in pair.ours.chunks for one in chunk.headings}
-    for heading in headings(pair.theirs):
-        if heading not in prose and heading not in headings(pair.base):
-            line = pair.theirs_text.split("\n").index(heading) + 1
-            hint = "edit the heading in the notebook"
-            message = f"`{heading}` comes from the notebook's prose"
-            raise SyncError(message, at=Location(pair.name, line=line), hint=hint)
-
-
-# ## The docstring
-# %% sync_docstring
-def sync_docstring(pair: Pair) -> None:
-    """Bring an edited docstring into the title cell, and into exported prose."""
-    before, after = (
-        paragraphs(module.docstring) for module in (pair.base, pair.theirs)
-    )
-    if before == after:
-        return
-    notebook = pair.notebooks[0]
-    if before[0] != after[0]:
-        cell = next((c for c in notebook.cells if c.source.startswith("# ")), None)
-        if cell is None or cell.kind != "markdown" or not after[0]:
-            hint = "give the notebook a title cell: `# Name` and `> a sentence`"
-            raise no_home(pair, "the docstring has no title cell to live in", hint)
-        set_summary(pair, notebook, cell, before[0], after[0])
-    if before[1] != after[1]:
-        said = read_directives(notebook, strict=False)
-        prose = [
-            cell
-            for cell, directives in zip(notebook.cells, said, strict=True)
-            if cell.kind == "markdown" and "export" in directives
-        ]
-        if len(prose) != 1:
-            hint = "edit the markdown cells marked `#| export`"
-            raise no_home(pair, "this part of the docstring has several homes", hint)
-        set_prose(pair, notebook, prose[0], before[1], after[1])
-
-
-# %% paragraphs
-def paragraphs(docstring: str) -> tuple[str, str]:
-    """Return a docstring's first paragraph on one line, and what follows it."""
-    first, _, rest = docstring.strip().partition("\n\n")
-    return " ".join(first.split()), rest.strip()
-
-
-def no_home(pair: Pair, message: str, hint: str) -> SyncError:
-    """Return the error for an edit at the top of the module."""
-    return SyncError(message, at=Location(pair.name, line=2), hint=hint)
-
-
-# %% set_summary
-def set_summary(
-    pair: Pair, notebook: Notebook, cell: Cell, before: str, after: str
-) -> None:
-    """Replace the quoted sentence of the title cell."""
-    now = " ".join(find_summary(notebook).split())
-    if now not in (before, after):
-        reason = "both sides changed the docstring"
-        at = Location(notebook.name, cell.id)
-        pair.conflicts.append((at, Conflict(cell.id, reason, before, now, after)))
-    elif now == before:
-        quoted = re.compile(r"(?m)^> ?.+\n?(?:^> ?.+\n?)*")
-        source, count = quoted.subn(lambda _: f"> {after}\n", cell.source + "\n", 1)
-        if not count:
-            title, _, below = cell.source.partition("\n")
-            source = f"{title}\n\n> {after}\n\n{below.strip()}"
-        note_change(pair, notebook, cell, source.rstrip("\n"))
-
-
-def set_prose(
-    pair: Pair, notebook: Notebook, cell: Cell, before: str, after: str
-) -> None:
-    """Merge an edit of the docstring into the markdown cell it comes from."""
-    now = split_head(cell.source).body.strip()
-    merged = merge_text(before, now, after)
-    if merged is None:
-        reason = "both sides changed the same lines"
-        at = Location(notebook.name, cell.id)
-        pair.conflicts.append((at, Conflict(cell.id, reason, before, now, after)))
-    elif merged != now:
-        note_change(pair, notebook, cell, with_body(cell, merged))
-
-
-# %% with_body
-def with_body(cell: Cell, body: str) -> str:
-    """Return the cell's source with another body below its head."""
-    head = split_head(cell.source)
-    lines = cell.source.split("\n")[: head.body_line - 1]
-    return "\n".join([*lines, body])
-
-
-def note_change(pair: Pair, notebook: Notebook, cell: Cell, source: str) -> None:
-    """Change a cell, and note that."""
-    at = Location(notebook.name, cell.id)
-    pair.changes.append(Change(at, "updated", cell.source, source))
-    cell.source = source
-
-
-# ## The imports
-# %% sync_imports
-def sync_imports(pair: Pair) -> None:
-    """Bring edited imports into the cells of imports."""
-    before, after = pair.base.imports.text, pair.theirs.imports.text
-    lead = [c for c in pair.ours.chunks[: pair.ours.lead] if c.is_imports]
-    now = "\n\n".join(chunk.code for chunk in lead)
-    if before == after or now == after:
-        return
-    merged = merge_text(before, now, after)
-    first = lead[0].cell if lead else "imports"
-    notebook = pair.notebook_of(first)
-    if merged is None:
-        reason = "both sides changed the imports"
-        at = Location(notebook.name, first)
-        pair.conflicts.append((at, Conflict(first, reason, before, now, after)))
-    elif not lead:
-        insert_cell(pair, notebook, Piece("imports", merged), None)
-    else:
-        for chunk, text in zip(lead, share_out(lead, merged), strict=True):
-            edit_cell(pair, chunk.cell, chunk.code, text)
-
-
-# %% share_out
-def share_out(lead: list[Chunk], merged: str) -> list[str]:
-    """Cut the edited import block into a text for each cell of imports."""
-    from difflib import SequenceMatcher
-
-    old: list[str] = []
-    owner: list[int] = []
-    for i, chunk in enumerate(lead):
-        lines = [*([""] if i else []), *chunk.code.split("\n")]
-        old += lines
-        owner += [i] * len(lines)
-    new = merged.split("\n")
-    texts: list[list[str]] = [[] for _ in lead]
-    for tag, low, high, start, stop in SequenceMatcher(None, old, new).get_opcodes():
-        for k in range(start, stop):
-            place = low + (k - start) if tag == "equal" else max(low - 1, 0)
-            place = min(place, high - 1) if tag == "replace" and high > low else place
-            texts[owner[max(place, low) if tag != "insert" else place]].append(new[k])
-    return ["\n".join(lines).strip("\n") for lines in texts]
-
-
-# ## The cells
-# %% sync_cells
-def sync_cells(pair: Pair, take: Mapping[str, str]) -> None:
-    """Bring changed, new, deleted and moved chunks into the notebooks' cells."""
-    marked = [c for c in pair.ours.chunks if not is_bare(pair.ours, c)]
-    base = {part.id: part.text for part in pair.base.parts}
-    ours = [Piece(chunk.cell, chunk.code) for chunk in marked]
-    parts = list(pair.theirs.parts)
-    if pair.theirs.prelude.text:
-        parts.insert(0, pair.theirs.prelude)
-    pieces, notes = recover_pieces(parts, base, {piece.id for piece in ours})
-    pair.notes += [f"{pair.name}: {note}" for note in notes]
-    theirs = name_new(pair, pieces)
-    refuse_heads(pair, theirs)
-    old = [Piece(name, text) for name, text in base.items()]
-    plan = plan_edits(old, ours, theirs, take)
-    for clash in plan.conflicts:
-        notebook = pair.notebook_of(clash.id)
-        pair.conflicts.append((Location(notebook.name, clash.id), clash))
-    if not pair.conflicts:
-        for notebook in pair.notebooks:
-            apply_to(pair, notebook, plan.edits)
-        compare_names(pair, base, theirs)
-
-
-# %% is_bare
-def is_bare(module: Module, chunk: Chunk) -> bool:
-    """Does the chunk stand above `__all__` without a marker?"""
-    lead = module.chunks[: module.lead]
-    return chunk in lead and chunk.is_imports and not module.chunks[0].is_docstring
-
-
-# %% name_new
-def name_new(pair: Pair, pieces: list[Piece]) -> list[Piece]:
-    """Give every new piece an id that no cell of the notebooks has."""
-    taken = {cell.id for notebook in pair.notebooks for cell in notebook.cells}
-    taken |= {piece.id for piece in pieces}
-    named = []
-    for piece in pieces:
-        if not piece.id:
-            names = sorted(names_in(piece.text), key=piece.text.find)
-            wanted = names[0].strip("_").replace("_", "-") if names else "new"
-            if wanted in taken or not wanted:
-                wanted = sha1(f"{pair.name}\n{piece.text}".encode()).hexdigest()[:8]
-            piece = Piece(wanted, piece.text)
-            taken.add(wanted)
-        named.append(piece)
-    return named
-
-
-def refuse_heads(pair: Pair, pieces: list[Piece]) -> None:
-    """Raise if a chunk begins with a directive: it would change what its cell means."""
-    for piece in pieces:
-        if split_head(piece.text).directives:
-            at = Location(pair.name, piece.id)
-            hint = "write directives in the notebook"
-            raise SyncError("code that begins with a directive", at=at, hint=hint)
-
-
-# %% apply_to
-def apply_to(pair: Pair, notebook: Notebook, edits: list[Edit]) -> None:
-    """Apply to one notebook the edits that are its."""
-    ids = {cell.id: cell for cell in notebook.cells}
-    mine = []
-    for edit in edits:
-        if edit.piece.id in ids:
-            mine.append(edit)
-        elif edit.action == "insert" and pair.notebook_of(edit.after) is notebook:
-            lead = [c.cell for c in pair.ours.chunks[: pair.ours.lead]]
-            after = edit.after or (lead[-1] if lead else None)
-            mine.append(Edit("insert", edit.piece, after))
-    for edit in mine:
-        at = Location(notebook.name, edit.piece.id)
-        cell = ids.get(edit.piece.id)
-        before = split_head(cell.source).body if cell else ""
-        after = "" if edit.action == "delete" else edit.piece.text
-        pair.changes.append(Change(at, WORDS[edit.action], before, after))
-    exported = {c.cell for c in pair.ours.chunks} | {e.piece.id for e in edits}
-
-    def source_of(cell: Cell | None, piece: Piece) -> str:
-        return (
-            with_body(cell, piece.text) if cell else new_source(pair, notebook, piece)
-        )
-
-    def place_after(notebook: Notebook, at: int) -> int:
-        if at < 0:  # below the title, if there is one
-            return 1 if notebook.cells and notebook.cells[0].kind == "markdown" else 0
-        at += 1
-        while at < len(notebook.cells) and is_example(notebook.cells[at], exported):
-            at += 1
-        return at
-
-    apply_edits(notebook, mine, source_of, place_after)
-
-
-WORDS = {"change": "updated", "insert": "new", "delete": "deleted", "move": "moved"}
-
-
-# %% is_example
-def is_example(cell: Cell, exported: set[str]) -> bool:
-    """Is it a code cell that is not exported, such as stand below a definition?"""
-    return cell.kind == "code" and cell.id not in exported
-
-
-def new_source(pair: Pair, notebook: Notebook, piece: Piece) -> str:
-    """Return the source of a new cell: a directive that exports it, and its text."""
-    names = names_in(piece.text)
-    private = names and all(name.startswith("_") for name in names)
-    word = "exporti" if private else "export"
-    own = {
-        chunk.module for chunk in pair.ours.chunks if chunk.notebook == notebook.name
-    }
-    elsewhere = pair.notebooks[0] is not notebook and len(own) > 1
-    module = pair.target.removesuffix(".py").replace("/", ".")
-    return f"#| {word}{f' {module}' if elsewhere else ''}\n{piece.text}"
-
-
-def insert_cell(
-    pair: Pair, notebook: Notebook, piece: Piece, after: str | None
-) -> None:
-    """Insert one new exported cell."""
-    apply_to(pair, notebook, [Edit("insert", piece, after)])
-
-
-def edit_cell(pair: Pair, cell: str, before: str, after: str) -> None:
-    """Give a cell another text, or delete it if nothing is left of it."""
-    if before != after:
-        action = "change" if after.strip() else "delete"
-        apply_to(pair, pair.notebook_of(cell), [Edit(action, Piece(cell, after))])
-
-
-# %% compare_names
-def compare_names(pair: Pair, base: dict[str, str], theirs: list[Piece]) -> None:
-    """Find the names that have gone from the module: deleted, or renamed to another."""
-    now = {name for piece in theirs for name in names_in(piece.text)}
-    for name, text in base.items():
-        gone = names_in(text) - now
-        piece = next((piece for piece in theirs if piece.id == name), None)
-        came = (names_in(piece.text) if piece else set()) - names_in(text)
-        renamed = len(gone) == len(came) == 1
-        pair.gone |= {old: min(came) if renamed else "" for old in gone}
-
-
-# ## Where a name is still used
-# %% find_uses
-def find_uses(run: Run, pairs: list[Pair], notebooks: dict[str, Notebook]) -> list[str]:
-    """Return a line for each name that has gone from a module but is used in cells."""
-    gone = {old: new for pair in pairs for old, new in pair.gone.items()}
-    exported = {chunk.cell for pair in pairs for chunk in pair.ours.chunks}
-    places: dict[str, list[str]] = {}
-    for name, path in run.paths.items() if gone else ():
-        notebook = notebooks.get(name) or read_notebook(path, name)
-        for cell in notebook.cells:
-            for old in gone.keys() & set(re.findall(r"\w+", cell.source)):
-                if cell.id not in exported:
-                    places.setdefault(old, []).append(str(Location(name, cell.id)))
-    return [
-        f"`{old}` {f'is now `{gone[old]}`' if gone[old] else 'has gone'},"
-        f" but is still used at {'; '.join(where)}"
-        for old, where in sorted(places.items())
-    ]
-
-
-# %% rename_uses
-def rename_uses(run: Run, pairs: list[Pair], notebooks: dict[str, Notebook]) -> None:
-    """Replace renamed names in all cells that are not exported to those modules."""
-    names = {old: new for pair in pairs for old, new in pair.gone.items() if new}
-    exported = {chunk.cell for pair in pairs for chunk in pair.ours.chunks}
-    for name, path in run.paths.items() if names else ():
-        notebook = notebooks.get(name) or read_notebook(path, name)
-        for cell in notebook.cells:
-            rename = rename_code if cell.kind == "code" else rename_prose
-            source = rename(cell.source, names)
-            if cell.id not in exported and source != cell.source:
-                note_change(pairs[0], notebook, cell, source)
-                notebooks[name] = notebook
-
-
-def rename_prose(source: str, names: Mapping[str, str]) -> str:
-    """Replace names that stand alone between backticks."""
-    return re.sub(
-        r"`(\w+)(\(\))?`", lambda m: f"`{names.get(m[1], m[1])}{m[2] or ''}`", source
-    )
-
-
-def rename_code(source: str, names: Mapping[str, str]) -> str:
-    """Replace names in code, token by token; code with magics is left alone."""
-    lines = source.split("\n")
+# %% read_module
+def read_module(run: Run, target: str) -> str:
+    """Return the text of a module on disk."""
+    path = run.path_of(target)
+    name = run.project.name_of(path)
+    if target == README:
+        hint = "edit the notebook, or `litml export --force` throws the edit away"
+        message = f"made from {run.makers[target][0]}, and was edited"
+        raise SyncError(message, at=Location(name), hint=hint)
     try:
-        tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
-    except (tokenize.TokenError, SyntaxError):
-        return source
-    for token in reversed(tokens):
-        if token.type == tokenize.NAME and token.string in names:
-            (row, start), (_, end) = token.start, token.end
-            text = lines[row - 1]
-            lines[row - 1] = text[:start] + names[token.string] + text[end:]
-    return "\n".join(lines)
+        text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+    except OSError as error:
+        raise SyncError(str(error.strerror), at=Location(name)) from error
+    except UnicodeDecodeError as error:
+        raise SyncError(f"not UTF-8: {error}", at=Location(name)) from error
+    if "\r" in text:
+        line = text[: text.index("\r")].count("\n") + 1
+        raise SyncError("a lone carriage return", at=Location(name, line=line))
+    return text
+
+
+def refuse_merging(ours: Module, before: str) -> None:
+    """Raise if a cell has conflict markers, as a merge tool for notebooks leaves."""
+    for chunk in ours.chunks:
+        for match in CONFLICT.finditer(chunk.code):
+            if match[0] not in before.split("\n"):
+                line = chunk.code.count("\n", 0, match.start()) + 1
+                message = "conflict markers of a git merge"
+                raise SyncError(message, at=chunk.at(line))
+
+
+# %% split_both
+def split_both(
+    name: str, ours: Module, base: Base, theirs: str
+) -> tuple[ModuleText, ModuleText]:
+    """Take the base and the edited module apart."""
+    parse_module(theirs, name)
+    before = set(find_markers(base.text).values())
+    marked = before & set(base.ids)
+    cells = {chunk.cell for chunk in ours.chunks}
+    bare = {chunk.cell for chunk in bare_chunks(ours)}
+    new = set(find_markers(theirs).values()) - before - set(base.ids) - cells
+    known = marked | (cells - bare) | new
+    old = split_module(base.text, name, marked, derive_all=ours.derive_all)
+    return old, split_module(theirs, name, known, derive_all=ours.derive_all)
 
 
 # ## Proving it
 # %% prove
-def prove(pair: Pair, run: Run) -> str:
-    """Return the module the changed notebooks export to; raises if an edit is lost."""
-    parts = [(one, read_share(one, run.project)) for one in pair.notebooks]
-    text, ids = render_target(run, pair.target, parts)
-    after = split_module(text, pair.name, set(ids))
-    if pair.theirs.public != pair.base.public and set(after.public or ()) != set(
-        pair.theirs.public or ()
-    ):
+def prove(pair: Pair, text: str, ids: Sequence[str]) -> None:
+    """Raise if an edit is not in the module that the changed notebooks export to."""
+    after = split_module(text, pair.name, ids, derive_all=pair.ours.derive_all)
+    prove_derived(pair, after)
+    if pair.is_alone:
+        prove_same(pair, after)
+    else:
+        prove_added(pair, after)
+
+
+def prove_same(pair: Pair, after: ModuleText) -> None:
+    """Raise unless a module says what the edited one says."""
+    wanted, found = words_of(code_of(pair.theirs)), words_of(code_of(after))
+    wanted, found = (
+        [line for line in lines if not line.startswith("# %% ")]
+        for lines in (wanted, found)
+    )
+    is_same = wanted == found
+    if is_same and outline(pair.theirs) == outline(after):
+        return
+    lines = zip([*wanted, ""], [*found, ""], strict=False)
+    line = next((one for one, other in lines if one != other), "")
+    raise lost_edit(pair, line)
+
+
+def outline(module: ModuleText) -> object:
+    """Return what a module means: its syntax tree and its docstring."""
+    return ast.dump(ast.parse(code_of(module))), paragraphs(module.docstring)
+
+
+UNDO = "undo it in the module, and make it in the notebook"
+
+
+def lost_edit(pair: Pair, line: str, hint: str = UNDO) -> SyncError:
+    """Return the error for a line of the module that would not come out again."""
+    lines = [one.rstrip() for one in pair.text.split("\n")]
+    number = lines.index(line.rstrip()) + 1 if line.rstrip() in lines else None
+    message = f"this edit has no place in the notebook: `{line.strip()}`"
+    return SyncError(message, at=Location(pair.name, line=number), hint=hint)
+
+
+# %% prove_added
+def prove_added(pair: Pair, after: ModuleText) -> None:
+    """Raise unless all lines added to a cell's code have come out of that cell."""
+    now = {part.id: Counter(words_of(part.text)) for part in after.parts}
+    texts = [(one.id, pair.before.get(one.id, ""), one.text) for one in pair.pieces]
+    texts.append(("", pair.base.imports.text, pair.theirs.imports.text))
+    everything = Counter(words_of(code_of(after)))
+    bare = {chunk.cell for chunk in bare_chunks(pair.ours)}
+    for cell, old, new in texts:
+        if cell in pair.decided or (not cell and pair.decided):
+            continue
+        added = Counter(words_of(new)) - Counter(words_of(old))
+        found = now.get(cell, everything) if cell not in bare else everything
+        for line in added - found:
+            if not line.startswith("# %% "):
+                raise lost_edit(pair, line)
+
+
+# %% prove_derived
+def prove_derived(pair: Pair, after: ModuleText) -> None:
+    """Raise if an edit of the docstring or of something derived is lost."""
+    before, wanted, found = (
+        set(one.public or ()) for one in (pair.base, pair.theirs, after)
+    )
+    if (wanted - before) - found or (before - wanted) & found:
         hint = "`#| export` and `#| exporti` in the notebook decide what is in it"
-        above = pair.theirs_text[: pair.theirs_text.find("__all__")]
-        at = Location(pair.name, line=above.count("\n") + 1)
+        line = pair.text[: max(pair.text.find("\n__all__"), 0)].count("\n") + 2
+        at = Location(pair.name, line=line)
         raise SyncError("`__all__` is derived, and was edited", at=at, hint=hint)
-    added = lines_of(pair.theirs) - lines_of(pair.base)
-    if lost := added - lines_of(after):
-        line = next(iter(lost))
-        number = [one.strip() for one in pair.theirs_text.split("\n")].index(line) + 1
-        at = Location(pair.name, line=number)
-        raise SyncError(f"this line has no home in a notebook: `{line}`", at=at)
-    return text
-
-
-def lines_of(module: ModuleText) -> Counter[str]:
-    """Return the lines of a module that are code, and how often each is there."""
-    texts = [module.imports.text, module.prelude.text, *(p.text for p in module.parts)]
-    lines = [line.strip() for text in texts for line in text.split("\n")]
-    return Counter(line for line in lines if line and not line.startswith("# %% "))
+    known = {*pair.base.blocks, *after.blocks}
+    lines = {line for block in known for line in block.split("\n")}
+    for block in pair.theirs.blocks:
+        if block not in known:
+            new = [line for line in block.split("\n") if line not in lines]
+            hint = "edit the method itself, which stands below"
+            raise lost_edit(pair, [*new, block.split("\n")[-1]][0], hint)
+    for i, part in enumerate(paragraphs(pair.theirs.docstring)):
+        said = paragraphs(after.docstring)[i]
+        if part != paragraphs(pair.base.docstring)[i] and not pair.decided:
+            lost = Counter(words_of(part)) - Counter(words_of(said))
+            if lost:
+                raise lost_edit(pair, next(iter(lost)))
 
 
 # ## All together
+# %% Sync
+@dataclass(slots=True)
+class Sync:
+    """One sync at work: the pairs, and the notebooks that were read, by name."""
+
+    run: Run
+    take: Mapping[str, str]
+    notebooks: dict[str, Notebook] = field(default_factory=dict)
+    pairs: list[Pair] = field(default_factory=list)
+    problems: list[LitmlError] = field(default_factory=list)
+
+    def open(self, name: str) -> Notebook:
+        """Return a notebook as it is by now."""
+        if name not in self.notebooks:
+            self.notebooks[name] = read_source(self.run.paths[name], name)
+        return self.notebooks[name]
+
+    @property
+    def conflicts(self) -> list[tuple[Location, Conflict]]:
+        """The conflicts of all pairs."""
+        return [clash for pair in self.pairs for clash in pair.conflicts]
+
+
+# %% bring_home
+def bring_home(sync: Sync, target: str) -> None:
+    """Change, in memory, the notebooks of one edited module."""
+    order = list(sync.run.paths)
+    names = sorted(sync.run.makers[target], key=order.index)
+    try:
+        notebooks = [sync.open(name) for name in names]
+        pair = open_pair(sync.run, target, notebooks, sync.take)
+        drop_derived(pair)
+        sync_docstring(pair)
+        sync_cells(pair, sync_imports(pair))
+        sync.pairs.append(pair)
+    except LitmlError as error:
+        sync.problems.append(with_cell(sync.run, error))
+
+
+def with_cell(run: Run, error: LitmlError) -> LitmlError:
+    """Return an error about a line of a module as one about the line of its cell."""
+    at = error.at
+    if at and at.line and at.notebook.endswith(".py"):
+        root = run.project.root
+        error.at = locate(root, root / at.notebook, at.line) or at
+    return error
+
+
+# %% follow_names
+def follow_names(sync: Sync, rename: bool) -> list[str]:
+    """Rename what was renamed; return a line for each gone name that is still used."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for pair in sync.pairs:
+        if not pair.gone:
+            continue
+        package = sync.run.project.package_dir.name
+        module = f"{package}/{pair.target}".removesuffix(".py").replace("/", ".")
+        cells = frozenset((chunk.notebook, chunk.cell) for chunk in pair.ours.chunks)
+        names = frozenset(notebook.name for notebook in pair.notebooks)
+        gone = Gone(module, pair.gone, names, cells)
+        for name in sync.run.paths:
+            path = sync.run.paths[name]
+            notebook = sync.notebooks.get(name) or read_source(path, name)
+            for cell, source in list(rename_uses(gone, notebook)) if rename else ():
+                note_change(pair, notebook, cell, source)
+                sync.notebooks[name] = notebook
+            for old, places in find_uses(gone, notebook).items():
+                found.setdefault((old, pair.gone[old]), []).extend(map(str, places))
+    return [
+        f"`{old}` {f'is now `{new}`' if new else 'has gone'},"
+        f" but is still used at {'; '.join(places)}"
+        for (old, new), places in sorted(found.items())
+    ]
+
+
+# %% export_all
+def export_all(sync: Sync, files: Mapping[str, bytes]) -> dict[str, str]:
+    """Export notebooks from their new bytes and prove each pair; return the modules."""
+    texts: dict[str, str] = {}
+    run, pairs = sync.run, {pair.target: pair for pair in sync.pairs}
+    changed = [name for name, data in files.items() if data != sync.open(name).raw]
+    targets = {target for name in changed for target in run.entries[name].targets}
+    for target in sorted({*pairs, *targets} - {"", README}):
+        try:
+            parts = []
+            for name in [one for one in run.paths if one in run.makers[target]]:
+                data = files.get(name) or sync.open(name).raw
+                notebook = parse_source(data, name)
+                parts.append((notebook, read_share(notebook, run.project)))
+            text, ids = render_target(run, target, parts)
+            if target in pairs:
+                prove(pairs[target], text, ids)
+                texts[target] = text
+        except LitmlError as error:
+            sync.problems.append(with_cell(run, error))
+    return texts
+
+
+# %% stage_all
+def stage_all(sync: Sync, transaction: Transaction | None) -> list[str]:
+    """Stage all that changed, and return the names of those files."""
+    run, written = sync.run, []
+    notebooks = {name: one.to_bytes() for name, one in sync.notebooks.items()}
+    texts = export_all(sync, notebooks)
+    files = {run.path_of(target): text.encode() for target, text in texts.items()}
+    files |= {run.paths[name]: data for name, data in notebooks.items()}
+    read = {run.path_of(pair.target): pair.text.encode() for pair in sync.pairs}
+    read |= {run.paths[name]: one.raw for name, one in sync.notebooks.items()}
+    for path, data in files.items() if not sync.problems else ():
+        if path.read_bytes() != data:
+            written.append(run.project.name_of(path))
+            if transaction:
+                transaction.stage(path, data)
+    for path, data in read.items():
+        if is_other(path, data):
+            hint = "nothing was written; run `litml sync` again"
+            at = Location(run.project.name_of(path))
+            error = SyncError("changed while sync was at work", at=at, hint=hint)
+            sync.problems.append(error)
+    return written
+
+
+def is_other(path: Path, data: bytes) -> bool:
+    """Has a file other text by now? Line ends and a byte order mark do not count."""
+    try:
+        now = path.read_bytes()
+    except OSError:
+        return True
+    texts = [one.replace(b"\r\n", b"\n").removeprefix(MARK) for one in (now, data)]
+    return texts[0] != texts[1]
+
+
+MARK = b"\xef\xbb\xbf"
+
+
 # %% sync_project
 def sync_project(
     project: Project,
@@ -532,20 +442,28 @@ def sync_project(
 
     `take` decides conflicts: `ours` (the notebook) or `theirs` (the module), by cell
     id, or for all under the empty id. With `rename`, what was renamed in a module is
-    renamed in all notebooks. With `check`, nothing is written.
+    renamed in all notebooks. With `check`, nothing is written, and `written` names what
+    would be.
     """
-    state = state_dir(project.root)
+    if project.nbdev:
+        hint = "`nbdev-update` brings edits home in such a project"
+        raise ConfigError("this project is configured for nbdev", hint=hint)
+    run = start_run(project)
+    if is_settled(run):
+        if not check:
+            renew(run)
+        return SyncReport()
     if check:
         return sync_edited(project, take or {}, rename, None)
+    state = state_dir(project.root)
     with locked(state), Transaction(state) as transaction:
         report = sync_edited(project, take or {}, rename, transaction)
         if report.problems or report.conflicts:
             return report
         transaction.commit()
     done = export_project(project)
-    written = sorted({*report.written, *done.written})
-    problems = (*done.problems, *done.stale)
-    return SyncReport(report.changes, (), problems, report.notes, tuple(written))
+    written = tuple(sorted({*report.written, *done.written}))
+    return replace(report, problems=(*done.problems, *done.stale), written=written)
 
 
 # %% sync_edited
@@ -557,84 +475,31 @@ def sync_edited(
 ) -> SyncReport:
     """Sync the modules that were edited, staging what is to be written."""
     run = start_run(project)
-    found = make_report(run, None).problems
-    if broken := tuple(one for one in found if one not in run.refused.values()):
+    report = make_report(run, None)
+    refused = list(run.refused.values())
+    if broken := tuple(one for one in report.problems if one not in refused):
         return SyncReport(problems=broken)
-    notebooks: dict[str, Notebook] = {}
-    pairs: list[Pair] = []
-    problems: list[LitmlError] = []
+    sync = Sync(run, take)
     for target in sorted(run.refused):
-        try:
-            pairs.append(bring_home(run, target, notebooks, take))
-        except LitmlError as error:
-            problems.append(with_cell(run, error))
-    conflicts = [clash for pair in pairs for clash in pair.conflicts]
-    if rename and not problems and not conflicts:
-        rename_uses(run, pairs, notebooks)
-    notes = [note for pair in pairs for note in pair.notes]
-    notes += find_uses(run, pairs, notebooks)
-    if not problems and not conflicts:
-        problems += stage_all(run, pairs, notebooks, transaction)
-    changes = [change for pair in pairs for change in pair.changes]
-    written = sorted({change.at.notebook for change in changes})
-    return SyncReport(
-        tuple(changes), tuple(conflicts), tuple(problems), tuple(notes), tuple(written)
-    )
+        bring_home(sync, target)
+    notes = [note for pair in sync.pairs for note in pair.notes]
+    written: list[str] = []
+    if not sync.problems and not sync.conflicts:
+        notes += follow_names(sync, rename)
+        written = stage_all(sync, transaction)
+    notes += unused(sync)
+    changes = tuple(change for pair in sync.pairs for change in pair.changes)
+    if transaction is None and not sync.problems:
+        written = sorted({*written, *report.written})
+    conflicts, problems = tuple(sync.conflicts), tuple(sync.problems)
+    return SyncReport(changes, conflicts, problems, tuple(notes), tuple(written))
 
 
-def with_cell(run: Run, error: LitmlError) -> LitmlError:
-    """Return an error about a line of a module as one about the line of its cell."""
-    at = error.at
-    if at and at.line and at.notebook.endswith(".py"):
-        root = run.project.root
-        error.at = locate(root, root / at.notebook, at.line) or at
-    return error
-
-
-# %% bring_home
-def bring_home(
-    run: Run, target: str, notebooks: dict[str, Notebook], take: Mapping[str, str]
-) -> Pair:
-    """Change, in memory, the notebooks of one edited module."""
-    order = {name: i for i, name in enumerate(run.paths)}
-    names = sorted(run.makers[target], key=order.__getitem__)
-    for name in names:
-        if name not in notebooks:
-            notebooks[name] = read_notebook(run.paths[name], name)
-    pair = open_pair(run, target, [notebooks[name] for name in names], take)
-    check_headings(pair)
-    sync_docstring(pair)
-    sync_imports(pair)
-    sync_cells(pair, take)
-    return pair
-
-
-# %% stage_all
-def stage_all(
-    run: Run,
-    pairs: list[Pair],
-    notebooks: dict[str, Notebook],
-    transaction: Transaction | None,
-) -> list[LitmlError]:
-    """Prove every pair and stage all that changed; return what is wrong."""
-    problems: list[LitmlError] = []
-    stage = transaction.stage if transaction else run.stage
-    for pair in pairs:
-        try:
-            text = prove(pair, run)
-            path = run.path_of(pair.target)
-            refuse_changed(path, pair.theirs_text.encode(), pair.name)
-            stage(path, text.encode())
-        except LitmlError as error:
-            problems.append(with_cell(run, error))
-    for name, notebook in notebooks.items():
-        refuse_changed(run.paths[name], notebook.raw, name)
-        stage(run.paths[name], notebook.to_bytes())
-    return problems
-
-
-def refuse_changed(path: Path, read: bytes, name: str) -> None:
-    """Raise if a file is no longer what was read."""
-    if path.read_bytes().replace(b"\r\n", b"\n") != read.replace(b"\r\n", b"\n"):
-        hint = "nothing was written; run `litml sync` again"
-        raise SyncError("changed while sync was at work", at=Location(name), hint=hint)
+def unused(sync: Sync) -> list[str]:
+    """Return a line for each decision about a cell that has no conflict."""
+    decided = {cell for pair in sync.pairs for cell in pair.decided}
+    return [
+        f"no conflict in a cell `{cell}`, so there was nothing to take"
+        for cell in sync.take
+        if cell and cell not in decided
+    ]
