@@ -16,6 +16,7 @@ from litml.stamps import YOUNG
 __all__ = ["dump_record"]
 
 
+# ## The record
 # %% Entry
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -103,6 +104,7 @@ def record_key(project: Project) -> str:
     return f"1 {stamps} {version} {project.config} {project.nbdev}"
 
 
+# ## Has it changed?
 # %% look
 def look(path: Path) -> tuple[int, int] | None:
     """Return size and change time of a file, or None if there is none."""
