@@ -554,8 +554,7 @@ def next_record(run: Run, report: ExportReport, transaction: Transaction) -> Rec
     for target, entry in run.files.items():
         status = transaction.look(run.path_of(target))
         files[target] = Entry(status.st_size, status.st_mtime_ns, entry.checksum)
-    settled = not (report.stale or report.notes)
-    return Record(run.record.key, 0, settled, run.entries, files)
+    return Record(run.record.key, 0, not report.stale, run.entries, files)
 
 
 # ## Watching
