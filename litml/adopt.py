@@ -177,7 +177,7 @@ def sort_names(needs: Mapping[str, set[str]]) -> list[str]:
     while rest := sorted(needs.keys() - set(done)):
         ready = [name for name in rest if not needs[name] - {name} - set(done)]
         done.append((ready or rest)[0])
-    return done
+    return sorted(done, key="__main__".__eq__)  # a script comes last
 
 
 # %% name_notebooks
@@ -412,9 +412,10 @@ def adopt_package(
     if tests and not (root / tests).is_dir():
         raise AdoptError(f"there is no folder `{tests}`")
     plan_modules(plan, root / tests if tests else None, tuple(exclude))
-    plan_package(plan)
-    if not dry_run and plan.notebooks:
-        write_plan(plan)
+    if plan.notebooks:
+        plan_package(plan)
+        if not dry_run:
+            write_plan(plan)
     return AdoptReport(tuple(plan.notebooks), tuple(plan.left), tuple(plan.notes))
 
 
