@@ -263,11 +263,19 @@ def add_adopt(parser: ArgumentParser) -> None:
         "--exclude", action="append", default=[], metavar="PATTERN", help="leave alone"
     )
     parser.add_argument("--dry-run", action="store_true", help="write nothing")
+    parser.add_argument(
+        "--from-nbdev", action="store_true", help="take over a project made with nbdev"
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="with --from-nbdev: drop edits of modules"
+    )
 
 
 # %% run_adopt
 def run_adopt(arguments: Namespace) -> int:
     """Make notebooks of a package."""
+    if arguments.from_nbdev:
+        return run_take_over(arguments)
     from litml.adopt import adopt_package
 
     report = adopt_package(
@@ -283,6 +291,23 @@ def run_adopt(arguments: Namespace) -> int:
         print(f"left alone: {name}, {reason}")
     for name, note in report.notes:
         print(f"note: {name}, {note}", file=sys.stderr)
+    return FINE
+
+
+def run_take_over(arguments: Namespace) -> int:
+    """Make a litml project of an nbdev project, in place."""
+    from litml.takeover import take_over
+
+    dry = arguments.dry_run
+    report = take_over(Path.cwd(), dry_run=dry, force=arguments.force)
+    for name in report.written:
+        print(f"{'would write' if dry else 'wrote'}: {name}")
+    for name in report.removed:
+        print(f"{'would remove' if dry else 'removed'}: {name}")
+    for change in report.changes:
+        print(f"{'would change' if dry else 'changed'}: {change}")
+    for note in report.notes:
+        print(f"note: {note}", file=sys.stderr)
     return FINE
 
 
