@@ -212,6 +212,7 @@ def test_a_forgotten_export_is_found_before_building(tmp_path: Path) -> None:
 
 def test_a_project_that_exports_nothing_is_refused(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text(PYPROJECT)
+    (tmp_path / "nbs").mkdir()
     (tmp_path / "tiny_nets").mkdir()
     (tmp_path / "tiny_nets" / "__init__.py").write_text("")
     assert (
