@@ -28,6 +28,12 @@ class Cell:
     kind: str
     text: str
 
+    @property
+    def is_definition(self) -> bool:
+        kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+        is_code = self.kind == "exported"
+        return is_code and any(isinstance(n, kinds) for n in ast.parse(self.text).body)
+
 
 @dataclass(frozen=True)
 class Chapter:
@@ -43,6 +49,17 @@ class Chapter:
     @property
     def cells(self) -> list[Cell]:
         return [make_cell(data) for data in self.tree["cells"]]  # type: ignore[attr-defined]
+
+    @property
+    def sections(self) -> Iterator[list[Cell]]:
+        """The cells between two headings of the second level."""
+        section: list[Cell] = []
+        for cell in self.cells:
+            if cell.kind == "prose" and re.search(r"(?m)^## ", cell.text):
+                yield section
+                section = []
+            section.append(cell)
+        yield section
 
 
 def make_cell(data: dict[str, object]) -> Cell:
@@ -173,10 +190,44 @@ def test_the_record_knows_what_decides_about_a_module() -> None:
 
 
 @every_chapter
+def test_a_chapter_explains_and_shows(chapter: Chapter) -> None:
+    """Prose in its section before nearly every definition; an example after most.
+
+    A chapter about a whole project may show its parts at work together, at its end.
+    """
+    if chapter.path.name == "index.ipynb":
+        pytest.skip("the index defines nothing but the version")
+    unexplained, unused, total = [], [], 0
+    last = max(i for i, cell in enumerate(chapter.cells) if cell.kind == "example")
+    place = 0
+    for section in chapter.sections:
+        for i, cell in enumerate(section):
+            if cell.is_definition:
+                total += 1
+                if not any(
+                    one.kind == "prose" and has_text(one) for one in section[:i]
+                ):
+                    unexplained.append(cell.id)
+                if place > last:
+                    unused.append(cell.id)
+            place += 1
+    assert total
+    assert len(unexplained) <= 0.05 * total, unexplained
+    assert len(unused) <= 0.3 * total, unused
+
+
+def has_text(cell: Cell) -> bool:
+    """Does it say something beside its headings?"""
+    return bool(re.sub(r"(?m)^#+ .*$", "", cell.text).strip())
+
+
+@every_chapter
 def test_a_chapter_is_a_chapter(chapter: Chapter) -> None:
     title = chapter.cells[0]
     assert title.kind == "prose" and re.match(r"# .+\n\n?> .+", title.text)
     exported = [cell.text for cell in chapter.cells if cell.kind == "exported"]
+    lines = [line for text in exported for line in text.split("\n")[1:] if line.strip()]
+    assert len(lines) <= 440, "a long chapter is two chapters"
     first = ast.parse(exported[0]).body
     imports = (ast.Import, ast.ImportFrom, ast.If)
     if chapter.path.name != "index.ipynb":
