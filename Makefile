@@ -13,7 +13,7 @@ demo: $(READY)  ## a first project, from nothing to a proven wheel
 
 test: lint  ## everything that CI asks for
 	$(BIN)/litml export --check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check
