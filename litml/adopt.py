@@ -71,6 +71,20 @@ class ModuleFile:
     notes: tuple[str, ...] = ()
 
 
+# %% parse_quietly
+def parse_quietly(text: str) -> list[ast.stmt]:
+    """Return the statements of a text, without warnings about what is in it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(text).body
+
+
+# %% is_utf8
+def is_utf8(line: str) -> bool:
+    """Does the line do no more than name the encoding that files have anyway?"""
+    return not line.startswith("#!") and bool(re.search(r"coding[:=]\s*utf-?8", line))
+
+
 # %% read_module
 def read_module(path: str, raw: bytes, executable: bool = False) -> ModuleFile:
     """Read a module's file, and decide whether it can become a notebook."""
@@ -105,20 +119,6 @@ GENERATED = re.compile(
 )
 
 
-# %% parse_quietly
-def parse_quietly(text: str) -> list[ast.stmt]:
-    """Return the statements of a text, without warnings about what is in it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return ast.parse(text).body
-
-
-# %% is_utf8
-def is_utf8(line: str) -> bool:
-    """Does the line do no more than name the encoding that files have anyway?"""
-    return not line.startswith("#!") and bool(re.search(r"coding[:=]\s*utf-?8", line))
-
-
 # ## Which files
 # %% find_modules
 def find_modules(package: Path, exclude: Iterable[str] = ()) -> Iterator[ModuleFile]:
@@ -140,6 +140,23 @@ def find_modules(package: Path, exclude: Iterable[str] = ()) -> Iterator[ModuleF
 
 
 # ## In which order
+# %% run_at_import
+def run_at_import(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield the statements that run when a module is imported, not for types only."""
+    for node in body:
+        yield node
+        if is_import(node) or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        for part in ("body", "orelse", "handlers", "finalbody"):
+            yield from run_at_import(getattr(node, part, []))
+
+
+# %% names_of
+def names_of(path: str) -> tuple[str, ...]:
+    """Return the names of a module, from its file below the package."""
+    return tuple(path.removesuffix(".py").split("/"))
+
+
 # %% imported
 def imported(file: ModuleFile, package: str) -> Iterator[tuple[str, ...]]:
     """Yield what each import of a module may mean, as names below the package."""
@@ -159,15 +176,15 @@ def imported(file: ModuleFile, package: str) -> Iterator[tuple[str, ...]]:
                 yield from ((*base, alias.name) for alias in node.names)
 
 
-# %% run_at_import
-def run_at_import(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
-    """Yield the statements that run when a module is imported, not for types only."""
-    for node in body:
-        yield node
-        if is_import(node) or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            continue
-        for part in ("body", "orelse", "handlers", "finalbody"):
-            yield from run_at_import(getattr(node, part, []))
+# %% needed
+def needed(
+    inside: Mapping[str, list[ModuleFile]], name: str, package: str, depth: int
+) -> set[str]:
+    """Return which of the names in a folder are imported by the modules of one."""
+    folder = names_of(inside[name][0].path)[:depth]
+    targets = [target for file in inside[name] for target in imported(file, package)]
+    below = [target for target in targets if target[:depth] == folder]
+    return {target[depth] for target in below if len(target) > depth} & inside.keys()
 
 
 # %% sort_names
@@ -178,6 +195,17 @@ def sort_names(needs: Mapping[str, set[str]]) -> list[str]:
         ready = [name for name in rest if not needs[name] - {name} - set(done)]
         done.append((ready or rest)[0])
     return sorted(done, key="__main__".__eq__)  # a script comes last
+
+
+# %% look_around
+def look_around(folder: Path) -> tuple[int, dict[str, str]]:
+    """Return the number after all in a folder of notebooks, and its folders by name."""
+    entries = list(folder.iterdir()) if folder.is_dir() else []
+    numbers = [
+        int(found[0]) for one in entries if (found := re.match(r"\d+", one.name))
+    ]
+    folders = {NUMBER.sub("", one.name): one.name for one in entries if one.is_dir()}
+    return max(numbers, default=0) + 1, folders
 
 
 # %% name_notebooks
@@ -201,34 +229,6 @@ def name_notebooks(
         for file in inside[name]:
             named.setdefault(file.path, f"{stem}.ipynb")
     return named
-
-
-# %% look_around
-def look_around(folder: Path) -> tuple[int, dict[str, str]]:
-    """Return the number after all in a folder of notebooks, and its folders by name."""
-    entries = list(folder.iterdir()) if folder.is_dir() else []
-    numbers = [
-        int(found[0]) for one in entries if (found := re.match(r"\d+", one.name))
-    ]
-    folders = {NUMBER.sub("", one.name): one.name for one in entries if one.is_dir()}
-    return max(numbers, default=0) + 1, folders
-
-
-# %% names_of
-def names_of(path: str) -> tuple[str, ...]:
-    """Return the names of a module, from its file below the package."""
-    return tuple(path.removesuffix(".py").split("/"))
-
-
-# %% needed
-def needed(
-    inside: Mapping[str, list[ModuleFile]], name: str, package: str, depth: int
-) -> set[str]:
-    """Return which of the names in a folder are imported by the modules of one."""
-    folder = names_of(inside[name][0].path)[:depth]
-    targets = [target for file in inside[name] for target in imported(file, package)]
-    below = [target for target in targets if target[:depth] == folder]
-    return {target[depth] for target in below if len(target) > depth} & inside.keys()
 
 
 # ## The plan
@@ -257,30 +257,6 @@ class Plan:
     notebooks: list[str] = field(default_factory=list)
     left: list[tuple[str, str]] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
-
-
-# %% plan_modules
-def plan_modules(plan: Plan, tests: Path | None, exclude: Iterable[str]) -> None:
-    """Plan a notebook for each module that can have one."""
-    project = plan.project
-    known = exported_already(project)
-    found = [
-        file
-        for file in find_modules(project.package_dir, exclude)
-        if file.path not in known
-    ]
-    plan.left += [(name_of(project, file), file.left) for file in found if file.left]
-    files = [file for file in found if not file.left]
-    package = project.package_dir.name
-    names = name_notebooks(files, package, project.notebooks_dir)
-    if project.config.readme and "__init__.py" in names:
-        names["__init__.py"] = "00_init.ipynb"  # the index is the README's
-    texts = {file.path: file.text for file in files}
-    examples = find_examples(tests, texts) if tests else {}
-    for file in sorted(files, key=lambda one: names[one.path]):
-        name = f"{project.config.notebooks}/{names[file.path]}"
-        source = Source(file.text, file.path, name, examples.get(file.path, {}))
-        plan_module(plan, file, source)
 
 
 # %% name_of
@@ -317,6 +293,30 @@ def exported_already(project: Project) -> set[str]:
     return found
 
 
+# %% plan_modules
+def plan_modules(plan: Plan, tests: Path | None, exclude: Iterable[str]) -> None:
+    """Plan a notebook for each module that can have one."""
+    project = plan.project
+    known = exported_already(project)
+    found = [
+        file
+        for file in find_modules(project.package_dir, exclude)
+        if file.path not in known
+    ]
+    plan.left += [(name_of(project, file), file.left) for file in found if file.left]
+    files = [file for file in found if not file.left]
+    package = project.package_dir.name
+    names = name_notebooks(files, package, project.notebooks_dir)
+    if project.config.readme and "__init__.py" in names:
+        names["__init__.py"] = "00_init.ipynb"  # the index is the README's
+    texts = {file.path: file.text for file in files}
+    examples = find_examples(tests, texts) if tests else {}
+    for file in sorted(files, key=lambda one: names[one.path]):
+        name = f"{project.config.notebooks}/{names[file.path]}"
+        source = Source(file.text, file.path, name, examples.get(file.path, {}))
+        plan_module(plan, file, source)
+
+
 # ## The rehearsal
 # %% rehearse
 def rehearse(files: Mapping[str, bytes], package: str) -> dict[str, bytes]:
@@ -339,24 +339,23 @@ def rehearse(files: Mapping[str, bytes], package: str) -> dict[str, bytes]:
         }
 
 
-# %% plan_package
-def plan_package(plan: Plan) -> None:
-    """Plan the modules as the planned notebooks export them, if they are the same."""
-    project = plan.project
-    config = project.root / "pyproject.toml"
-    text = config.read_text("utf-8") if config.exists() else ""
-    plan.files[config] = add_table(text, project).encode()
-    files = {project.name_of(path): raw for path, raw in plan.files.items()}
-    exported = rehearse(files, project.config.package)
-    for path, raw in plan.read.items():
-        text = ungrow(exported[project.name_of(path)].decode()).text
-        if not is_same_code(importlib.util.decode_source(raw), text):
-            at = Location(project.name_of(path))
-            raise AdoptError("it would not be the same module; nothing written", at=at)
-        plan.files[path] = exported[project.name_of(path)]
-
-
 # ## The project
+# %% add_table
+def add_table(text: str, project: Project) -> str:
+    """Return the text of `pyproject.toml` with a table [tool.litml]."""
+    data = tomllib.loads(text)
+    if "litml" in data.get("tool", {}):
+        return text
+    table = "[tool.litml]\n"
+    try:
+        found = find_package(project.root, data)
+    except ConfigError:
+        found = ""
+    if found != project.config.package:
+        table += f"package = {json.dumps(project.config.package)}\n"
+    return f"{text.rstrip()}\n\n{table}".lstrip()
+
+
 # %% find_adopted
 def find_adopted(root: Path, package: str) -> Project:
     """Return the project at `root` with the package to be adopted."""
@@ -377,20 +376,37 @@ def find_adopted(root: Path, package: str) -> Project:
     return project
 
 
-# %% add_table
-def add_table(text: str, project: Project) -> str:
-    """Return the text of `pyproject.toml` with a table [tool.litml]."""
-    data = tomllib.loads(text)
-    if "litml" in data.get("tool", {}):
-        return text
-    table = "[tool.litml]\n"
-    try:
-        found = find_package(project.root, data)
-    except ConfigError:
-        found = ""
-    if found != project.config.package:
-        table += f"package = {json.dumps(project.config.package)}\n"
-    return f"{text.rstrip()}\n\n{table}".lstrip()
+# ## Adopting
+# %% plan_package
+def plan_package(plan: Plan) -> None:
+    """Plan the modules as the planned notebooks export them, if they are the same."""
+    project = plan.project
+    config = project.root / "pyproject.toml"
+    text = config.read_text("utf-8") if config.exists() else ""
+    plan.files[config] = add_table(text, project).encode()
+    files = {project.name_of(path): raw for path, raw in plan.files.items()}
+    exported = rehearse(files, project.config.package)
+    for path, raw in plan.read.items():
+        text = ungrow(exported[project.name_of(path)].decode()).text
+        if not is_same_code(importlib.util.decode_source(raw), text):
+            at = Location(project.name_of(path))
+            raise AdoptError("it would not be the same module; nothing written", at=at)
+        plan.files[path] = exported[project.name_of(path)]
+
+
+# %% write_plan
+def write_plan(plan: Plan) -> None:
+    """Write all files of a plan in one transaction, and record them as exported."""
+    state = state_dir(plan.project.root)
+    with locked(state), Transaction(state) as transaction:
+        for path, raw in plan.files.items():
+            transaction.stage(path, raw)
+        for path, raw in plan.read.items():
+            if path.read_bytes() != raw:
+                at = Location(plan.project.name_of(path))
+                raise AdoptError("it changed meanwhile; nothing was written", at=at)
+        transaction.commit()
+    export_project(open_project(plan.project.root) or plan.project)
 
 
 # %% adopt_package
@@ -417,18 +433,3 @@ def adopt_package(
         if not dry_run:
             write_plan(plan)
     return AdoptReport(tuple(plan.notebooks), tuple(plan.left), tuple(plan.notes))
-
-
-# %% write_plan
-def write_plan(plan: Plan) -> None:
-    """Write all files of a plan in one transaction, and record them as exported."""
-    state = state_dir(plan.project.root)
-    with locked(state), Transaction(state) as transaction:
-        for path, raw in plan.files.items():
-            transaction.stage(path, raw)
-        for path, raw in plan.read.items():
-            if path.read_bytes() != raw:
-                at = Location(plan.project.name_of(path))
-                raise AdoptError("it changed meanwhile; nothing was written", at=at)
-        transaction.commit()
-    export_project(open_project(plan.project.root) or plan.project)

@@ -61,6 +61,16 @@ def edit_head(cell: Cell, language: str, lines: Mapping[int, tuple[str, str]]) -
     cell.source = "\n".join([*head, *comments, *source[top:]])
 
 
+# %% is_known
+def is_known(name: str, flags: Iterable[str], at: Location) -> bool:
+    """Does litml know a directive of this name that needs no value?"""
+    try:
+        check_directive(Directive(name, "", 0), at, flags)
+    except DirectiveError:
+        return False
+    return True
+
+
 # %% convert_directive
 def convert_directive(
     one: Directive, seen: bool, flags: Iterable[str], at: Location
@@ -85,36 +95,6 @@ def convert_directive(
             return one.name, one.value.lstrip("# ")
         return "", said
     return None
-
-
-# %% is_known
-def is_known(name: str, flags: Iterable[str], at: Location) -> bool:
-    """Does litml know a directive of this name that needs no value?"""
-    try:
-        check_directive(Directive(name, "", 0), at, flags)
-    except DirectiveError:
-        return False
-    return True
-
-
-# %% convert_heads
-def convert_heads(
-    notebook: Notebook, project: Project, flags: Iterable[str]
-) -> Iterator[Change]:
-    """Convert the heads of all code cells."""
-    obeyed = nbdev_directives(notebook, project)
-    for cell, seen in zip(notebook.cells, obeyed, strict=True):
-        language = str(cell.metadata.get("language") or notebook.language)
-        lines = {}
-        head = split_head(cell.source, language).directives
-        for one in head if cell.kind == "code" else ():
-            at = Location(notebook.name, cell.id, one.line)
-            found = convert_directive(one, one.name in seen, flags, at)
-            if found is not None:
-                lines[one.line] = found
-                yield Change(at, describe(one, *found, seen=one.name in seen))
-        if lines:
-            edit_head(cell, language, lines)
 
 
 # %% describe
@@ -154,7 +134,41 @@ def nbdev_directives(
     ]
 
 
+# %% convert_heads
+def convert_heads(
+    notebook: Notebook, project: Project, flags: Iterable[str]
+) -> Iterator[Change]:
+    """Convert the heads of all code cells."""
+    obeyed = nbdev_directives(notebook, project)
+    for cell, seen in zip(notebook.cells, obeyed, strict=True):
+        language = str(cell.metadata.get("language") or notebook.language)
+        lines = {}
+        head = split_head(cell.source, language).directives
+        for one in head if cell.kind == "code" else ():
+            at = Location(notebook.name, cell.id, one.line)
+            found = convert_directive(one, one.name in seen, flags, at)
+            if found is not None:
+                lines[one.line] = found
+                yield Change(at, describe(one, *found, seen=one.name in seen))
+        if lines:
+            edit_head(cell, language, lines)
+
+
 # ## Cells that export
+# %% calls_only
+def calls_only(body: str) -> bool:
+    """Does code do nothing but import from nbdev and call its exporter?"""
+    try:
+        nodes = ast.parse(
+            re.sub(r"^\s*!\s*nbdev_export\s*$", "", body, flags=re.M)
+        ).body
+    except SyntaxError:
+        return False
+    call = r"(?:nbdev\.)?(?:nbdev_export|notebook2script)\(.*\)"
+    plain = re.compile(rf"(?:import|from) nbdev\b.*|{call}")
+    return all(plain.fullmatch(ast.unparse(node)) for node in nodes)
+
+
 # %% convert_exporters
 def convert_exporters(notebook: Notebook) -> Iterator[Change]:
     """Remove cells that only call `nbdev_export`; mark others that call it."""
@@ -176,21 +190,22 @@ EXPORTER = re.compile(
 )
 
 
-# %% calls_only
-def calls_only(body: str) -> bool:
-    """Does code do nothing but import from nbdev and call its exporter?"""
-    try:
-        nodes = ast.parse(
-            re.sub(r"^\s*!\s*nbdev_export\s*$", "", body, flags=re.M)
-        ).body
-    except SyntaxError:
-        return False
-    call = r"(?:nbdev\.)?(?:nbdev_export|notebook2script)\(.*\)"
-    plain = re.compile(rf"(?:import|from) nbdev\b.*|{call}")
-    return all(plain.fullmatch(ast.unparse(node)) for node in nodes)
-
-
 # ## Magics
+# %% silence
+def silence(cell: Cell, numbers: list[int]) -> None:
+    """Make comments of some lines of a cell; drop them where that is other code."""
+    lines = cell.source.split("\n")
+    top = split_head(cell.source).body_line
+    head = {n: ("", lines[n - 1].strip()) for n in numbers if n < top}
+    rest = [line for n, line in enumerate(lines, 1) if n not in numbers]
+    for n in (n for n in numbers if n >= top):
+        lines[n - 1] = re.sub(r"^(\s*)", r"\1# ", lines[n - 1])
+    cell.source = "\n".join(lines)
+    edit_head(cell, "python", head)
+    if not is_same_code(cell.source, "\n".join(rest)):
+        cell.source = "\n".join(rest)
+
+
 # %% convert_magics
 def convert_magics(notebook: Notebook) -> Iterator[Change]:
     """Turn magic lines of exported cells into comments."""
@@ -207,21 +222,6 @@ def convert_magics(notebook: Notebook) -> Iterator[Change]:
 
 
 MAGIC = re.compile(r"\s*%")
-
-
-# %% silence
-def silence(cell: Cell, numbers: list[int]) -> None:
-    """Make comments of some lines of a cell; drop them where that is other code."""
-    lines = cell.source.split("\n")
-    top = split_head(cell.source).body_line
-    head = {n: ("", lines[n - 1].strip()) for n in numbers if n < top}
-    rest = [line for n, line in enumerate(lines, 1) if n not in numbers]
-    for n in (n for n in numbers if n >= top):
-        lines[n - 1] = re.sub(r"^(\s*)", r"\1# ", lines[n - 1])
-    cell.source = "\n".join(lines)
-    edit_head(cell, "python", head)
-    if not is_same_code(cell.source, "\n".join(rest)):
-        cell.source = "\n".join(rest)
 
 
 # ## Ids and names
@@ -261,27 +261,20 @@ def find_doubles(chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, frozenset[str
         later |= set(chunk.names)
 
 
-# %% convert_doubles
-def convert_doubles(
-    shares: Iterable[Share], notebooks: Mapping[str, Notebook]
-) -> Iterator[Change]:
-    """Mark what other cells of the module export again with `exporti`."""
-    modules: dict[str, list[Chunk]] = {}
-    for share in shares:
-        for chunk in share.chunks:
-            modules.setdefault(chunk.module, []).append(chunk)
-    for chunk, names in (
-        pair for one in modules.values() for pair in find_doubles(one)
-    ):
-        cells = notebooks[chunk.notebook].cells
-        i = next(i for i, cell in enumerate(cells) if cell.id == chunk.cell)
-        parts = split_cell(cells[i], names, [cell.id for cell in cells])
-        cells[i : i + 1] = parts
-        said = ", ".join(f"`{name}`" for name in sorted(names))
-        cut = f", and the cell is cut into {len(parts)}" if len(parts) > 1 else ""
-        yield Change(
-            chunk.at(), f"{said} comes again later, so it is `exporti` here{cut}"
-        )
+# %% split_body
+def split_body(body: str, names: frozenset[str]) -> Iterator[tuple[str, bool]]:
+    """Yield the code in parts that all or none define `names`, and whether they do."""
+    lines, start = body.split("\n"), 0
+    spans = find_spans(ast.parse(body).body)
+
+    def defines(span: Span) -> bool:
+        return bool(names & {*bound_names(ast.Module([*span.nodes], []))})
+
+    for doubled, run in groupby(spans, defines):
+        last = [*run][-1]
+        end = last.end if last is not spans[-1] else len(lines)
+        yield "\n".join(lines[start:end]).strip("\n"), doubled
+        start = end
 
 
 # %% split_cell
@@ -311,20 +304,27 @@ def split_cell(cell: Cell, names: frozenset[str], ids: list[str]) -> list[Cell]:
 INTERNAL = re.compile(r"^(\s*#\s*\|\s*)exports?\b", re.MULTILINE)
 
 
-# %% split_body
-def split_body(body: str, names: frozenset[str]) -> Iterator[tuple[str, bool]]:
-    """Yield the code in parts that all or none define `names`, and whether they do."""
-    lines, start = body.split("\n"), 0
-    spans = find_spans(ast.parse(body).body)
-
-    def defines(span: Span) -> bool:
-        return bool(names & {*bound_names(ast.Module([*span.nodes], []))})
-
-    for doubled, run in groupby(spans, defines):
-        last = [*run][-1]
-        end = last.end if last is not spans[-1] else len(lines)
-        yield "\n".join(lines[start:end]).strip("\n"), doubled
-        start = end
+# %% convert_doubles
+def convert_doubles(
+    shares: Iterable[Share], notebooks: Mapping[str, Notebook]
+) -> Iterator[Change]:
+    """Mark what other cells of the module export again with `exporti`."""
+    modules: dict[str, list[Chunk]] = {}
+    for share in shares:
+        for chunk in share.chunks:
+            modules.setdefault(chunk.module, []).append(chunk)
+    for chunk, names in (
+        pair for one in modules.values() for pair in find_doubles(one)
+    ):
+        cells = notebooks[chunk.notebook].cells
+        i = next(i for i, cell in enumerate(cells) if cell.id == chunk.cell)
+        parts = split_cell(cells[i], names, [cell.id for cell in cells])
+        cells[i : i + 1] = parts
+        said = ", ".join(f"`{name}`" for name in sorted(names))
+        cut = f", and the cell is cut into {len(parts)}" if len(parts) > 1 else ""
+        yield Change(
+            chunk.at(), f"{said} comes again later, so it is `exporti` here{cut}"
+        )
 
 
 # ## A whole notebook

@@ -57,6 +57,14 @@ def without_all(text: str) -> tuple[str, frozenset[str]] | None:
 
 
 # ## The proof
+# %% take_all
+def take_all(tree: ast.Module) -> list[str]:
+    """Remove a plain `__all__` from a tree and return its names, sorted."""
+    found = [(node, names) for node in tree.body if (names := read_all(node))]
+    tree.body = [node for node in tree.body if read_all(node) is None]
+    return sorted(name for _, names in found for name in names)
+
+
 # %% is_same_code
 def is_same_code(text: str, other: str) -> bool:
     """Are two texts the same module, as Python reads them?
@@ -72,14 +80,6 @@ def is_same_code(text: str, other: str) -> bool:
     return names[0] == names[1] != [] and ast.dump(trees[0]) == ast.dump(trees[1])
 
 
-# %% take_all
-def take_all(tree: ast.Module) -> list[str]:
-    """Remove a plain `__all__` from a tree and return its names, sorted."""
-    found = [(node, names) for node in tree.body if (names := read_all(node))]
-    tree.body = [node for node in tree.body if read_all(node) is None]
-    return sorted(name for _, names in found for name in names)
-
-
 # %% export_alone
 def export_alone(raw: bytes, name: str, path: str, project: Project) -> str:
     """Return the text of the module `path` as exported from a notebook's bytes alone.
@@ -92,7 +92,21 @@ def export_alone(raw: bytes, name: str, path: str, project: Project) -> str:
     return text
 
 
-# ## The notebook
+# %% lost_comments
+def lost_comments(text: str, exported: str, raw: bytes) -> list[str]:
+    """Return the comments of a module that are neither in its export nor in prose."""
+    cells = json.loads(raw)["cells"]
+    prose = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] != "code")
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    comments = {token.string for token in tokens if token.type == tokenize.COMMENT}
+    return sorted(
+        comment
+        for comment in comments
+        if comment not in exported and comment.strip("# -=*~+\t") not in prose
+    )
+
+
+# ## Drafts
 # %% Draft
 @dataclass(frozen=True, slots=True)
 class Draft:
@@ -105,21 +119,6 @@ class Draft:
     docstring: str | None
     public: frozenset[str] | None
     own_all: bool
-
-
-# %% list_drafts
-def list_drafts(text: str) -> Iterator[Draft]:
-    """Yield the ways to write a module as a notebook, the nicest first."""
-    plain = without_all(text)
-    public = plain[1] if plain else None
-    for source, own_all in [(plain[0] if plain else None, False), (text, True)]:
-        if source is not None:
-            pieces = cut(source, public)
-            docstring = ast.get_docstring(ast.parse(text), clean=False)
-            if docstring is not None:
-                titled = tuple(drop_docstring(pieces))
-                yield Draft(titled, docstring, public, own_all)
-            yield Draft(tuple(pieces), None, public, own_all)
 
 
 # %% drop_docstring
@@ -139,6 +138,22 @@ def drop_docstring(pieces: list[Piece]) -> Iterator[Piece]:
             above = ""
 
 
+# %% list_drafts
+def list_drafts(text: str) -> Iterator[Draft]:
+    """Yield the ways to write a module as a notebook, the nicest first."""
+    plain = without_all(text)
+    public = plain[1] if plain else None
+    for source, own_all in [(plain[0] if plain else None, False), (text, True)]:
+        if source is not None:
+            pieces = cut(source, public)
+            docstring = ast.get_docstring(ast.parse(text), clean=False)
+            if docstring is not None:
+                titled = tuple(drop_docstring(pieces))
+                yield Draft(titled, docstring, public, own_all)
+            yield Draft(tuple(pieces), None, public, own_all)
+
+
+# ## Cells
 # %% Ids
 class Ids:
     """Gives out ids for the cells of one notebook, each only once."""
@@ -153,6 +168,12 @@ class Ids:
         found = next(one for one in ids if one not in self.taken)
         self.taken.add(found)
         return found
+
+
+# %% is_script
+def is_script(node: ast.stmt) -> bool:
+    """Is it `if __name__ == "__main__":`?"""
+    return isinstance(node, ast.If) and "__main__" in ast.unparse(node.test)
 
 
 # %% wish_for
@@ -170,12 +191,47 @@ def wish_for(piece: Piece) -> str:
     return next((name for name in names if isinstance(name, str)), piece.kind)
 
 
-# %% is_script
-def is_script(node: ast.stmt) -> bool:
-    """Is it `if __name__ == "__main__":`?"""
-    return isinstance(node, ast.If) and "__main__" in ast.unparse(node.test)
+# %% make_cell
+Json = dict[str, object]
 
 
+def make_cell(kind: str, id: str, source: str) -> Json:
+    """Return a cell as nbformat has it, its keys in Jupyter's order."""
+    cell: Json = {"cell_type": kind, "id": id, "metadata": {}}
+    if kind == "code":
+        cell |= {"execution_count": None, "outputs": []}
+    cell["source"] = source.splitlines(keepends=True)
+    return dict(sorted(cell.items()))
+
+
+# %% write_pieces
+def write_pieces(
+    draft: Draft, ids: Ids, examples: Mapping[str, tuple[str, ...]]
+) -> Iterator[Json]:
+    """Yield a cell for each piece, and examples below what they are about."""
+    seen: set[str] = set()
+    for i, piece in enumerate(draft.pieces):
+        if piece.kind == "prose":
+            below = next(one for one in draft.pieces[i:] if one.nodes)
+            yield make_cell(
+                "markdown", ids.take(f"about-{wish_for(below)}"), piece.text
+            )
+            continue
+        twice = seen & set(piece.names)
+        internal = twice or mark_of(piece.nodes, draft.public) == "exporti"
+        head = ["#| exporti" if internal else "#| export"]
+        if is_script(piece.nodes[0]):
+            head.append("#| skip: it runs the module as a script")
+        seen.update(piece.names)
+        yield make_cell(
+            "code", ids.take(wish_for(piece)), "\n".join([*head, piece.text])
+        )
+        for name in piece.names:
+            for example in examples.get(name, ()):
+                yield make_cell("code", ids.take(f"{name}-example"), example)
+
+
+# ## The notebook
 # %% Source
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -220,9 +276,6 @@ def find_title(source: Source, project: Project) -> str:
 
 
 # %% write_cells
-Json = dict[str, object]
-
-
 def write_cells(draft: Draft, source: Source, project: Project) -> Iterator[Json]:
     """Yield the cells of a draft's notebook."""
     ids = Ids(source.text)
@@ -239,43 +292,6 @@ def write_cells(draft: Draft, source: Source, project: Project) -> Iterator[Json
     yield from write_pieces(draft, ids, source.examples)
 
 
-# %% make_cell
-def make_cell(kind: str, id: str, source: str) -> Json:
-    """Return a cell as nbformat has it, its keys in Jupyter's order."""
-    cell: Json = {"cell_type": kind, "id": id, "metadata": {}}
-    if kind == "code":
-        cell |= {"execution_count": None, "outputs": []}
-    cell["source"] = source.splitlines(keepends=True)
-    return dict(sorted(cell.items()))
-
-
-# %% write_pieces
-def write_pieces(
-    draft: Draft, ids: Ids, examples: Mapping[str, tuple[str, ...]]
-) -> Iterator[Json]:
-    """Yield a cell for each piece, and examples below what they are about."""
-    seen: set[str] = set()
-    for i, piece in enumerate(draft.pieces):
-        if piece.kind == "prose":
-            below = next(one for one in draft.pieces[i:] if one.nodes)
-            yield make_cell(
-                "markdown", ids.take(f"about-{wish_for(below)}"), piece.text
-            )
-            continue
-        twice = seen & set(piece.names)
-        internal = twice or mark_of(piece.nodes, draft.public) == "exporti"
-        head = ["#| exporti" if internal else "#| export"]
-        if is_script(piece.nodes[0]):
-            head.append("#| skip: it runs the module as a script")
-        seen.update(piece.names)
-        yield make_cell(
-            "code", ids.take(wish_for(piece)), "\n".join([*head, piece.text])
-        )
-        for name in piece.names:
-            for example in examples.get(name, ()):
-                yield make_cell("code", ids.take(f"{name}-example"), example)
-
-
 # %% write_draft
 def write_draft(draft: Draft, source: Source, project: Project) -> bytes:
     """Return the bytes of a draft's notebook, laid out as Jupyter does."""
@@ -287,20 +303,6 @@ def write_draft(draft: Draft, source: Source, project: Project) -> bytes:
         "nbformat_minor": 5,
     }
     return (json.dumps(tree, indent=1, ensure_ascii=False) + "\n").encode()
-
-
-# %% lost_comments
-def lost_comments(text: str, exported: str, raw: bytes) -> list[str]:
-    """Return the comments of a module that are neither in its export nor in prose."""
-    cells = json.loads(raw)["cells"]
-    prose = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] != "code")
-    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
-    comments = {token.string for token in tokens if token.type == tokenize.COMMENT}
-    return sorted(
-        comment
-        for comment in comments
-        if comment not in exported and comment.strip("# -=*~+\t") not in prose
-    )
 
 
 # %% DissectError

@@ -15,6 +15,32 @@ __all__ = ["find_examples"]
 
 
 # ## Reading a test file
+# %% read_imports
+def read_imports(body: Iterable[ast.stmt]) -> dict[str, str]:
+    """Return the absolute imports among statements, by the name that each binds."""
+    found = {}
+    for node in body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            for alias in node.names:
+                one: ast.stmt = ast.Import([alias])
+                if isinstance(node, ast.ImportFrom):
+                    one = ast.ImportFrom(node.module, [alias], node.level)
+                if not getattr(node, "level", 0):
+                    name = alias.asname or alias.name.split(".")[0]
+                    found[name] = ast.unparse(one)
+    return found
+
+
+# %% free_names
+def free_names(table: symtable.SymbolTable) -> Iterator[str]:
+    """Yield the global names that a function, or one inside it, uses."""
+    for symbol in table.get_symbols():
+        if symbol.is_global():
+            yield symbol.get_name()
+    for inner in table.get_children():
+        yield from free_names(inner)
+
+
 # %% Example
 @dataclass(frozen=True, slots=True)
 class Example:
@@ -46,32 +72,6 @@ def read_tests(raw: bytes) -> Iterator[Example]:
             code = ast.get_source_segment(text, node) or ""
             cell = f"{head}\n\n\n{code}\n\n\n{node.name}()".strip()
             yield Example(node.name, cell, frozenset(names))
-
-
-# %% read_imports
-def read_imports(body: Iterable[ast.stmt]) -> dict[str, str]:
-    """Return the absolute imports among statements, by the name that each binds."""
-    found = {}
-    for node in body:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            for alias in node.names:
-                one: ast.stmt = ast.Import([alias])
-                if isinstance(node, ast.ImportFrom):
-                    one = ast.ImportFrom(node.module, [alias], node.level)
-                if not getattr(node, "level", 0):
-                    name = alias.asname or alias.name.split(".")[0]
-                    found[name] = ast.unparse(one)
-    return found
-
-
-# %% free_names
-def free_names(table: symtable.SymbolTable) -> Iterator[str]:
-    """Yield the global names that a function, or one inside it, uses."""
-    for symbol in table.get_symbols():
-        if symbol.is_global():
-            yield symbol.get_name()
-    for inner in table.get_children():
-        yield from free_names(inner)
 
 
 # ## Finding their places

@@ -55,6 +55,13 @@ def kind_of(node: ast.stmt) -> str:
     return "block" if hasattr(node, "body") or hasattr(node, "cases") else "values"
 
 
+# %% is_text
+def is_text(node: ast.stmt) -> bool:
+    """Is the statement a string, which at the top of a module is its docstring?"""
+    value = node.value if isinstance(node, ast.Expr) else None
+    return isinstance(value, ast.Constant) and isinstance(value.value, str)
+
+
 # %% find_spans
 def find_spans(body: Iterable[ast.stmt]) -> list[Span]:
     """Return the lines of each statement; those that share a line are one span."""
@@ -72,38 +79,11 @@ def find_spans(body: Iterable[ast.stmt]) -> list[Span]:
     return spans
 
 
-# %% is_text
-def is_text(node: ast.stmt) -> bool:
-    """Is the statement a string, which at the top of a module is its docstring?"""
-    value = node.value if isinstance(node, ast.Expr) else None
-    return isinstance(value, ast.Constant) and isinstance(value.value, str)
-
-
 # ## Comments
-# %% read_prose
-KEEP = re.compile(
-    r"copyright|©|licen[sc]e|spdx|noqa|-\*-|\b(?:todo|fixme|xxx|hack)\b"
-    r"|^\s*(?:!|\||%%|(?:end)?region\b|(?:type|fmt|mypy|ruff|isort|pylint|pyright"
-    r"|flake8|pragma|nosec|yapf|cython|coding|doctest|black|vim?) *:)",
-    re.MULTILINE | re.IGNORECASE,
-)
+# %% read_heading
 RULE = re.compile(r"^[\s\-=#*~+_]*$")
 
 
-def read_prose(block: list[str]) -> str | None:
-    """Return a block of comment lines as Markdown, or None if it has to stay code."""
-    if not all(line.startswith("#") for line in block):
-        return None
-    lines = [line.lstrip("#") for line in block]
-    text = textwrap.dedent("\n".join(lines)).strip()
-    if KEEP.search("\n".join(lines)) or not re.search(r"[^\W\d_]{2}", text):
-        return None
-    if heading := read_heading(lines):
-        return heading
-    return None if is_code(text) else text
-
-
-# %% read_heading
 def read_heading(lines: list[str]) -> str | None:
     """Return the heading that a banner such as `--- Tables ---` stands for."""
     titles = [line for line in lines if not RULE.match(line)]
@@ -130,7 +110,43 @@ def is_code(text: str) -> bool:
     )
 
 
+# %% read_prose
+KEEP = re.compile(
+    r"copyright|©|licen[sc]e|spdx|noqa|-\*-|\b(?:todo|fixme|xxx|hack)\b"
+    r"|^\s*(?:!|\||%%|(?:end)?region\b|(?:type|fmt|mypy|ruff|isort|pylint|pyright"
+    r"|flake8|pragma|nosec|yapf|cython|coding|doctest|black|vim?) *:)",
+    re.MULTILINE | re.IGNORECASE,
+)
+
+
+def read_prose(block: list[str]) -> str | None:
+    """Return a block of comment lines as Markdown, or None if it has to stay code."""
+    if not all(line.startswith("#") for line in block):
+        return None
+    lines = [line.lstrip("#") for line in block]
+    text = textwrap.dedent("\n".join(lines)).strip()
+    if KEEP.search("\n".join(lines)) or not re.search(r"[^\W\d_]{2}", text):
+        return None
+    if heading := read_heading(lines):
+        return heading
+    return None if is_code(text) else text
+
+
 # ## Cutting
+# %% find_blocks
+def find_blocks(lines: list[str], start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield where each run of lines that are not blank begins and ends."""
+    first = None
+    for i in range(start, end):
+        if lines[i].strip() and first is None:
+            first = i
+        elif not lines[i].strip() and first is not None:
+            yield first, i
+            first = None
+    if first is not None:
+        yield first, end
+
+
 # %% Gap
 @dataclass(frozen=True, slots=True)
 class Gap:
@@ -166,18 +182,20 @@ def read_gap(lines: list[str], start: int, end: int) -> Gap:
     return Gap(tail, tuple(prose), head, blank)
 
 
-# %% find_blocks
-def find_blocks(lines: list[str], start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield where each run of lines that are not blank begins and ends."""
-    first = None
-    for i in range(start, end):
-        if lines[i].strip() and first is None:
-            first = i
-        elif not lines[i].strip() and first is not None:
-            yield first, i
-            first = None
-    if first is not None:
-        yield first, end
+# %% mark_of
+def mark_of(nodes: Iterable[ast.stmt], public: frozenset[str] | None) -> str:
+    """Return `export` or `exporti` for statements, `` if it does not matter.
+
+    `mixed` stands for statements that bind names of both kinds.
+    """
+    names = bound_names(ast.Module([*nodes], []))
+    if not names:
+        private = any(isinstance(node, DEFINITION) for node in nodes)
+        return "exporti" if private else ""
+    if public is None:
+        return "export"
+    inside = [name in public for name in names]
+    return "export" if all(inside) else "mixed" if any(inside) else "exporti"
 
 
 # %% belongs
@@ -196,20 +214,13 @@ def belongs(last: Span, span: Span, gap: Gap, public: frozenset[str] | None) -> 
     return last.kind == "definition" and last.end == span.start
 
 
-# %% mark_of
-def mark_of(nodes: Iterable[ast.stmt], public: frozenset[str] | None) -> str:
-    """Return `export` or `exporti` for statements, `` if it does not matter.
-
-    `mixed` stands for statements that bind names of both kinds.
-    """
-    names = bound_names(ast.Module([*nodes], []))
-    if not names:
-        private = any(isinstance(node, DEFINITION) for node in nodes)
-        return "exporti" if private else ""
-    if public is None:
-        return "export"
-    inside = [name in public for name in names]
-    return "export" if all(inside) else "mixed" if any(inside) else "exporti"
+# %% make_piece
+def make_piece(group: Span | str, lines: list[str]) -> Piece:
+    """Return the piece of some prose, or of a span's lines."""
+    if isinstance(group, str):
+        return Piece("prose", group)
+    text = "\n".join(lines[group.start : group.end])
+    return Piece(group.kind, text.strip("\n"), group.nodes)
 
 
 # %% cut
@@ -238,12 +249,3 @@ def cut(text: str, public: frozenset[str] | None = None) -> list[Piece]:
         replace(piece, text=f"{piece.text}\n{rest}".rstrip())
         for piece in (make_piece(one, lines) for one in groups[-1:])
     ]
-
-
-# %% make_piece
-def make_piece(group: Span | str, lines: list[str]) -> Piece:
-    """Return the piece of some prose, or of a span's lines."""
-    if isinstance(group, str):
-        return Piece("prose", group)
-    text = "\n".join(lines[group.start : group.end])
-    return Piece(group.kind, text.strip("\n"), group.nodes)

@@ -102,6 +102,46 @@ DEFAULTS = {
     "cell_number": "true",
     "exec_profile": "true",
 }
+LICENSES = {
+    "apache2": "Apache-2.0",
+    "mit": "MIT",
+    "gpl2": "GPL-2.0-only",
+    "gpl3": "GPL-3.0-only",
+    "bsd3": "BSD-3-Clause",
+}
+
+
+# ## What packaging tools need to know
+# %% split_words
+def split_words(text: str) -> list[str]:
+    """Split words at white space as a shell does, or plainly if its quotes are odd."""
+    text = text.replace("\\\n", " ")
+    try:
+        return shlex.split(text)
+    except ValueError:
+        return text.split()
+
+
+# %% is_requirement
+GIT = re.compile(r"^(git\+[^#]+)#egg=([\w.-]+)$")
+
+
+def is_requirement(word: str) -> bool:
+    """Is a word a requirement by the standard, once places in git are rewritten?"""
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        Requirement(GIT.sub(r"\2 @ \1", word))
+    except InvalidRequirement:
+        return False
+    return True
+
+
+# %% list_requirements
+def list_requirements(settings: Mapping[str, str], *keys: str) -> list[str]:
+    """Return the requirements in the values of some keys."""
+    words = [word for key in keys for word in split_words(settings.get(key, ""))]
+    return [GIT.sub(r"\2 @ \1", word) for word in words if is_requirement(word)]
 
 
 # %% list_unmapped
@@ -122,7 +162,57 @@ def list_unmapped(settings: Mapping[str, Any]) -> Iterator[str]:
             )
 
 
-# ## What packaging tools need to know
+# %% list_extras
+def list_extras(settings: Mapping[str, str]) -> Iterator[tuple[str, list[str]]]:
+    """Yield the extras: every `<name>_requirements` that is not for conda."""
+    for key in settings:
+        name = key.removesuffix("_requirements")
+        if name not in (key, "pip", "conda") and settings[key]:
+            yield name.replace("_", "-"), list_requirements(settings, key)
+
+
+# %% list_authors
+def list_authors(settings: Mapping[str, str]) -> Array:
+    """Return the author, as a list of one if there is one."""
+    author, authors = tomlkit.inline_table(), tomlkit.array()
+    for key, name in [("name", "author"), ("email", "author_email")]:
+        if settings.get(name):
+            author[key] = settings[name]
+    if author:
+        authors.append(author)
+    return authors
+
+
+# %% list_classifiers
+STATUSES = "Planning,Pre-Alpha,Alpha,Beta,Production/Stable,Mature,Inactive".split(",")
+
+
+def list_classifiers(settings: Mapping[str, str]) -> Iterator[str]:
+    """Yield the classifiers that the settings say."""
+    status = settings.get("status", "")
+    if status in "1234567" and status:
+        yield f"Development Status :: {status} - {STATUSES[int(status) - 1]}"
+    if audience := settings.get("audience"):
+        yield f"Intended Audience :: {audience.title()}"
+    if language := settings.get("language"):
+        yield f"Natural Language :: {language.title()}"
+    yield "Programming Language :: Python :: 3"
+
+
+# %% list_urls
+def list_urls(settings: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield the project's addresses."""
+    user, repo = settings.get("user"), settings.get("repo", settings.get("lib_name"))
+    code = settings.get("git_url") or (
+        f"https://github.com/{user}/{repo}" if user else ""
+    )
+    if code:
+        yield "Repository", code
+    if host := settings.get("doc_host"):
+        base = settings.get("doc_baseurl", "").strip("/")
+        yield "Documentation", f"{host.rstrip('/')}/{base}".rstrip("/") + "/"
+
+
 # %% project_values
 def project_values(
     settings: Mapping[str, str], root: Path
@@ -147,96 +237,12 @@ def project_values(
     yield "urls", dict(list_urls(settings))
 
 
-LICENSES = {
-    "apache2": "Apache-2.0",
-    "mit": "MIT",
-    "gpl2": "GPL-2.0-only",
-    "gpl3": "GPL-3.0-only",
-    "bsd3": "BSD-3-Clause",
-}
-
-
-# %% list_authors
-def list_authors(settings: Mapping[str, str]) -> Array:
-    """Return the author, as a list of one if there is one."""
-    author, authors = tomlkit.inline_table(), tomlkit.array()
-    for key, name in [("name", "author"), ("email", "author_email")]:
-        if settings.get(name):
-            author[key] = settings[name]
-    if author:
-        authors.append(author)
-    return authors
-
-
-# %% split_words
-def split_words(text: str) -> list[str]:
-    """Split words at white space as a shell does, or plainly if its quotes are odd."""
-    text = text.replace("\\\n", " ")
-    try:
-        return shlex.split(text)
-    except ValueError:
-        return text.split()
-
-
-# %% list_classifiers
-STATUSES = "Planning,Pre-Alpha,Alpha,Beta,Production/Stable,Mature,Inactive".split(",")
-
-
-def list_classifiers(settings: Mapping[str, str]) -> Iterator[str]:
-    """Yield the classifiers that the settings say."""
-    status = settings.get("status", "")
-    if status in "1234567" and status:
-        yield f"Development Status :: {status} - {STATUSES[int(status) - 1]}"
-    if audience := settings.get("audience"):
-        yield f"Intended Audience :: {audience.title()}"
-    if language := settings.get("language"):
-        yield f"Natural Language :: {language.title()}"
-    yield "Programming Language :: Python :: 3"
-
-
-# %% list_requirements
-def list_requirements(settings: Mapping[str, str], *keys: str) -> list[str]:
-    """Return the requirements in the values of some keys."""
-    words = [word for key in keys for word in split_words(settings.get(key, ""))]
-    return [GIT.sub(r"\2 @ \1", word) for word in words if is_requirement(word)]
-
-
-GIT = re.compile(r"^(git\+[^#]+)#egg=([\w.-]+)$")
-
-
-# %% is_requirement
-def is_requirement(word: str) -> bool:
-    """Is a word a requirement by the standard, once places in git are rewritten?"""
-    from packaging.requirements import InvalidRequirement, Requirement
-
-    try:
-        Requirement(GIT.sub(r"\2 @ \1", word))
-    except InvalidRequirement:
-        return False
-    return True
-
-
-# %% list_extras
-def list_extras(settings: Mapping[str, str]) -> Iterator[tuple[str, list[str]]]:
-    """Yield the extras: every `<name>_requirements` that is not for conda."""
-    for key in settings:
-        name = key.removesuffix("_requirements")
-        if name not in (key, "pip", "conda") and settings[key]:
-            yield name.replace("_", "-"), list_requirements(settings, key)
-
-
-# %% list_urls
-def list_urls(settings: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield the project's addresses."""
-    user, repo = settings.get("user"), settings.get("repo", settings.get("lib_name"))
-    code = settings.get("git_url") or (
-        f"https://github.com/{user}/{repo}" if user else ""
-    )
-    if code:
-        yield "Repository", code
-    if host := settings.get("doc_host"):
-        base = settings.get("doc_baseurl", "").strip("/")
-        yield "Documentation", f"{host.rstrip('/')}/{base}".rstrip("/") + "/"
+# %% has_version
+def has_version(project: Project) -> bool:
+    """Does the package's `__init__.py` say its version?"""
+    path = project.package_dir / "__init__.py"
+    text = path.read_text("utf-8") if path.is_file() else ""
+    return bool(re.search(r"^__version__\s*=", text, re.MULTILINE))
 
 
 # ## Merging
@@ -266,14 +272,6 @@ def describe_package(text: str, settings: Mapping[str, str], project: Project) -
     add_project(table, settings, project)
     gap = "\n" if len(top) and text.strip() else ""
     return tomlkit.dumps(top) + gap + tomlkit.dumps(doc)
-
-
-# %% has_version
-def has_version(project: Project) -> bool:
-    """Does the package's `__init__.py` say its version?"""
-    path = project.package_dir / "__init__.py"
-    text = path.read_text("utf-8") if path.is_file() else ""
-    return bool(re.search(r"^__version__\s*=", text, re.MULTILINE))
 
 
 # %% add_setuptools
@@ -313,6 +311,14 @@ def include_all(doc: tomlkit.TOMLDocument, project: Project) -> list[str]:
     return [f"wheels lacked the packages inside `{package}`; they are included now"]
 
 
+# %% own_requirement
+def own_requirement(version: str) -> str:
+    """Return the requirement on this litml, and what is compatible with it."""
+    major, minor = version.split(".")[:2]
+    limit = f"0.{int(minor) + 1}" if major == "0" else f"{int(major) + 1}"
+    return f"litml>={version},<{limit}"
+
+
 # %% swap_requirement
 def swap_requirement(doc: tomlkit.TOMLDocument, keep: bool) -> None:
     """Require litml where nbdev was required; with `keep`, both."""
@@ -324,7 +330,7 @@ def swap_requirement(doc: tomlkit.TOMLDocument, keep: bool) -> None:
     for words in lists:
         for i, word in enumerate(words):
             if isinstance(word, str) and re.match(r"nbdev(?![\w-])", word):
-                words.insert(i, own) if keep else words.__setitem__(i, own)
+                words.append(own) if keep else words.__setitem__(i, own)
                 found = True
                 break
     if not found and "name" in table:
@@ -332,12 +338,13 @@ def swap_requirement(doc: tomlkit.TOMLDocument, keep: bool) -> None:
         extras["dev"] = [*extras.get("dev", []), own]
 
 
-# %% own_requirement
-def own_requirement(version: str) -> str:
-    """Return the requirement on this litml, and what is compatible with it."""
-    major, minor = version.split(".")[:2]
-    limit = f"0.{int(minor) + 1}" if major == "0" else f"{int(major) + 1}"
-    return f"litml>={version},<{limit}"
+# %% drop_entry_point
+def drop_entry_point(doc: tomlkit.TOMLDocument) -> None:
+    """Remove the entry point by which nbdev finds the index of names."""
+    points = doc.get("project", {}).get("entry-points", {})
+    points.pop("nbdev", None)
+    if "entry-points" in doc.get("project", {}) and not points:
+        del doc["project"]["entry-points"]
 
 
 # %% replace_table
@@ -353,6 +360,20 @@ def replace_table(
     tool = doc.setdefault("tool", tomlkit.table(is_super_table=True))
     tool.pop("nbdev", None)
     tool["litml"] = table
+
+
+# %% is_found
+def is_found(project: Project, doc: tomlkit.TOMLDocument) -> bool:
+    """Would litml find the package without being told?"""
+    data = doc.unwrap()
+    named = isinstance(data.get("project", {}).get("name"), str)
+    return named and find_package(project.root, data) == project.config.package
+
+
+# %% space_out
+def space_out(text: str) -> str:
+    """Put a blank line above each table that has none, nor a comment, above it."""
+    return re.sub(r"(?m)^([^#\n].*)\n(?=\[+[\w.\"'-]+\]+ *$)", r"\1\n\n", text)
 
 
 # %% merge_settings
@@ -380,26 +401,3 @@ def merge_settings(
         swap_requirement(doc, facts.imports_nbdev)
     merged = tomlkit.dumps(doc)
     return (space_out(merged) if is_old else merged), notes
-
-
-# %% space_out
-def space_out(text: str) -> str:
-    """Put a blank line above each table that has none, nor a comment, above it."""
-    return re.sub(r"(?m)^([^#\n].*)\n(?=\[+[\w.\"'-]+\]+ *$)", r"\1\n\n", text)
-
-
-# %% drop_entry_point
-def drop_entry_point(doc: tomlkit.TOMLDocument) -> None:
-    """Remove the entry point by which nbdev finds the index of names."""
-    points = doc.get("project", {}).get("entry-points", {})
-    points.pop("nbdev", None)
-    if "entry-points" in doc.get("project", {}) and not points:
-        del doc["project"]["entry-points"]
-
-
-# %% is_found
-def is_found(project: Project, doc: tomlkit.TOMLDocument) -> bool:
-    """Would litml find the package without being told?"""
-    data = doc.unwrap()
-    named = isinstance(data.get("project", {}).get("name"), str)
-    return named and find_package(project.root, data) == project.config.package

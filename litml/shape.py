@@ -29,6 +29,22 @@ class Shape:
     docstring: str
 
 
+# %% is_framing
+def is_framing(node: ast.stmt) -> bool:
+    """Is it `__all__`, the version that nbdev writes, or a string that does nothing?"""
+    if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+        return node.targets[0].id == "__version__" or read_all(node) is not None
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+# %% flatten
+def flatten(node: ast.stmt) -> None:
+    """Make all white space in a docstring the same."""
+    value = node.value if isinstance(node, ast.Expr) else None
+    if isinstance(value, ast.Constant) and isinstance(value.value, str):
+        value.value = " ".join(value.value.split())
+
+
 # %% read_shape
 def read_shape(text: str, path: str, package: str) -> Shape:
     """Read the shape of a module at `path` below the package; raises `SyntaxError`."""
@@ -51,55 +67,7 @@ def read_shape(text: str, path: str, package: str) -> Shape:
     return Shape(code, lines, names, " ".join(docstring.split()))
 
 
-# %% is_framing
-def is_framing(node: ast.stmt) -> bool:
-    """Is it `__all__`, the version that nbdev writes, or a string that does nothing?"""
-    if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-        return node.targets[0].id == "__version__" or read_all(node) is not None
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-
-
-# %% flatten
-def flatten(node: ast.stmt) -> None:
-    """Make all white space in a docstring the same."""
-    value = node.value if isinstance(node, ast.Expr) else None
-    if isinstance(value, ast.Constant) and isinstance(value.value, str):
-        value.value = " ".join(value.value.split())
-
-
 # ## All modules of a package
-# %% Comparison
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Modules whose code differs, each with the place, and notes on what may differ."""
-
-    wrong: tuple[str, ...]
-    notes: tuple[str, ...]
-
-
-# %% compare_modules
-def compare_modules(
-    before: Mapping[str, str], after: Mapping[str, str], package: str
-) -> Comparison:
-    """Compare the modules of two exports, texts by path below the package.
-
-    A module that only one of them has must be empty.
-    """
-    pairs = {
-        path: (
-            read_shape(before.get(path, ""), path, package),
-            read_shape(after.get(path, ""), path, package),
-        )
-        for path in sorted({*before, *after})
-    }
-    wrong = [
-        f"{path} ({find_difference(old, new)})"
-        for path, (old, new) in pairs.items()
-        if old.code != new.code
-    ]
-    return Comparison(tuple(wrong), tuple(list_notes(pairs)))
-
-
 # %% find_difference
 def find_difference(old: Shape, new: Shape) -> str:
     """Say where the code of two shapes differs first."""
@@ -131,3 +99,35 @@ def list_notes(pairs: Mapping[str, tuple[Shape, Shape]]) -> Iterator[str]:
     if gained:
         listed = ", ".join(gained)
         yield f"docstrings, from the quotes under titles, are new in {listed}"
+
+
+# %% Comparison
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Modules whose code differs, each with the place, and notes on what may differ."""
+
+    wrong: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+# %% compare_modules
+def compare_modules(
+    before: Mapping[str, str], after: Mapping[str, str], package: str
+) -> Comparison:
+    """Compare the modules of two exports, texts by path below the package.
+
+    A module that only one of them has must be empty.
+    """
+    pairs = {
+        path: (
+            read_shape(before.get(path, ""), path, package),
+            read_shape(after.get(path, ""), path, package),
+        )
+        for path in sorted({*before, *after})
+    }
+    wrong = [
+        f"{path} ({find_difference(old, new)})"
+        for path, (old, new) in pairs.items()
+        if old.code != new.code
+    ]
+    return Comparison(tuple(wrong), tuple(list_notes(pairs)))

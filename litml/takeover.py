@@ -113,24 +113,10 @@ def find_edited(project: Project, modules: Mapping[str, str]) -> list[str]:
     return edited
 
 
-# %% convert_notebooks
-def convert_notebooks(plan: Plan, flags: tuple[str, ...]) -> None:
-    """Convert all notebooks, and plan to write them."""
-    project = plan.project
-    notebooks: dict[str, Notebook] = {}
-    for path in list_notebooks(project):
-        name = project.name_of(path)
-        notebook = parse_notebook(path.read_bytes(), name)
-        plan.changes += convert_notebook(notebook, project, flags)
-        notebooks[name] = again(notebook)
-        for said in read_directives(notebook, strict=False):
-            plan.used |= said.keys()
-    for convert in (convert_doubles, separate_ids, partial(add_cells, project)):
-        plan.changes += convert(read_shares(project, flags, notebooks), notebooks)
-        notebooks = {name: again(notebook) for name, notebook in notebooks.items()}
-    for name, notebook in notebooks.items():
-        plan.files[project.root / name] = notebook.to_bytes()
-        plan.imports_nbdev |= imports_nbdev(notebook)
+# %% again
+def again(notebook: Notebook) -> Notebook:
+    """Return a notebook as it will be read when it has been written."""
+    return parse_notebook(notebook.to_bytes(), notebook.name)
 
 
 # %% read_shares
@@ -141,12 +127,6 @@ def read_shares(
     config = Config(project.config.notebooks, project.config.package, test_flags=flags)
     plain = Project(project.root, config)
     return [read_share(notebook, plain) for notebook in notebooks.values()]
-
-
-# %% again
-def again(notebook: Notebook) -> Notebook:
-    """Return a notebook as it will be read when it has been written."""
-    return parse_notebook(notebook.to_bytes(), notebook.name)
 
 
 # %% separate_ids
@@ -174,24 +154,6 @@ def imports_nbdev(notebook: Notebook) -> bool:
 
 
 # ## Cells that nbdev did without
-# %% add_cells
-def add_cells(
-    project: Project, shares: Iterable[Share], notebooks: Mapping[str, Notebook]
-) -> Iterator[Change]:
-    """Add cells for what nbdev put into modules by itself."""
-    old = docstring_rule(project) == "2.3"
-    for share in (share for share in shares if share.module and share.chunks):
-        at = Location(share.notebook, share.chunks[0].cell)
-        version = find_version(project) if share.module == "__init__.py" else ""
-        if version and not any("__version__" in chunk.code for chunk in share.chunks):
-            insert_below(notebooks[share.notebook], at, "version", version, below=1)
-            yield Change(at, f"a cell below it says `{version}` now")
-        docstring = variable_docstring(list(share.chunks)) if old else ""
-        if docstring:
-            insert_below(notebooks[share.notebook], at, "docstring", quote(docstring))
-            yield Change(at, "a cell above it holds the module's docstring now")
-
-
 # %% find_version
 def find_version(project: Project) -> str:
     """Return the line of the package's `__init__.py` that says its version."""
@@ -216,7 +178,54 @@ def insert_below(
     notebook.cells.insert(i + below, cell)
 
 
+# %% add_cells
+def add_cells(
+    project: Project, shares: Iterable[Share], notebooks: Mapping[str, Notebook]
+) -> Iterator[Change]:
+    """Add cells for what nbdev put into modules by itself."""
+    old = docstring_rule(project) == "2.3"
+    for share in (share for share in shares if share.module and share.chunks):
+        at = Location(share.notebook, share.chunks[0].cell)
+        version = find_version(project) if share.module == "__init__.py" else ""
+        if version and not any("__version__" in chunk.code for chunk in share.chunks):
+            insert_below(notebooks[share.notebook], at, "version", version, below=1)
+            yield Change(at, f"a cell below it says `{version}` now")
+        docstring = variable_docstring(list(share.chunks)) if old else ""
+        if docstring:
+            insert_below(notebooks[share.notebook], at, "docstring", quote(docstring))
+            yield Change(at, "a cell above it holds the module's docstring now")
+
+
+# %% convert_notebooks
+def convert_notebooks(plan: Plan, flags: tuple[str, ...]) -> None:
+    """Convert all notebooks, and plan to write them."""
+    project = plan.project
+    notebooks: dict[str, Notebook] = {}
+    for path in list_notebooks(project):
+        name = project.name_of(path)
+        notebook = parse_notebook(path.read_bytes(), name)
+        plan.changes += convert_notebook(notebook, project, flags)
+        notebooks[name] = again(notebook)
+        for said in read_directives(notebook, strict=False):
+            plan.used |= said.keys()
+    for convert in (convert_doubles, separate_ids, partial(add_cells, project)):
+        plan.changes += convert(read_shares(project, flags, notebooks), notebooks)
+        notebooks = {name: again(notebook) for name, notebook in notebooks.items()}
+    for name, notebook in notebooks.items():
+        plan.files[project.root / name] = notebook.to_bytes()
+        plan.imports_nbdev |= imports_nbdev(notebook)
+
+
 # ## The settings
+# %% setup_call
+def setup_call(node: ast.stmt) -> ast.Call | None:
+    """Return the call of `setup` that a statement is, if it is one."""
+    call = node.value if isinstance(node, ast.Expr) else None
+    if isinstance(call, ast.Call) and ast.unparse(call.func).endswith("setup"):
+        return call
+    return None
+
+
 # %% is_stock_setup
 def is_stock_setup(text: str) -> bool:
     """Is a `setup.py` the one of nbdev's template, which only reads `settings.ini`?"""
@@ -262,59 +271,6 @@ STOCK_LINE = re.compile(
 )
 
 
-# %% setup_call
-def setup_call(node: ast.stmt) -> ast.Call | None:
-    """Return the call of `setup` that a statement is, if it is one."""
-    call = node.value if isinstance(node, ast.Expr) else None
-    if isinstance(call, ast.Call) and ast.unparse(call.func).endswith("setup"):
-        return call
-    return None
-
-
-# %% plan_settings
-def plan_settings(plan: Plan) -> None:
-    """Plan the new `pyproject.toml`, and what it makes superfluous."""
-    project, root = plan.project, plan.project.root
-    path, setup = root / "pyproject.toml", root / "setup.py"
-    is_old = project.nbdev is not None and project.nbdev.major == 2
-    own = is_old and setup.is_file() and not is_stock_setup(setup.read_text("utf-8"))
-    facts = Facts(
-        frozenset(plan.used),
-        find_readme(project),
-        has_texts=any(path.suffix != ".ipynb" for path in list_texts(project)),
-        own_setup=own,
-        imports_nbdev=plan.imports_nbdev,
-        keeps_index=reads_index(project),
-    )
-    text = path.read_text("utf-8") if path.exists() else ""
-    merged, notes = merge_settings(text, project, facts)
-    plan.files[path] = merged.encode()
-    plan.notes += [*notes, *note_facts(facts)]
-    if is_old and not own:
-        plan.removed += [root / "settings.ini", *([setup] if setup.exists() else [])]
-
-
-# %% list_texts
-def list_texts(project: Project) -> list[Path]:
-    """Return the notebooks that litml would see, among them those written as text."""
-    found = scan(project.notebooks_dir, text=True)
-    return [project.notebooks_dir.joinpath(*parts) for parts in found]
-
-
-# %% note_facts
-def note_facts(facts: Facts) -> Iterator[str]:
-    """Yield what a person should know of the facts."""
-    if facts.own_setup:
-        yield (
-            "setup.py is this project's own: it and settings.ini were left alone; add"
-            " litml to the requirements for development"
-        )
-    if facts.imports_nbdev:
-        yield "notebooks import nbdev, which is still needed to run them"
-    if facts.readme:
-        yield "README.md is made by litml now, from the index; look at it"
-
-
 # %% find_readme
 def find_readme(project: Project) -> str:
     """Return the README that is to be made from the index, or nothing."""
@@ -343,6 +299,51 @@ def reads_index(project: Project) -> bool:
     )
 
 
+# %% list_texts
+def list_texts(project: Project) -> list[Path]:
+    """Return the notebooks that litml would see, among them those written as text."""
+    found = scan(project.notebooks_dir, text=True)
+    return [project.notebooks_dir.joinpath(*parts) for parts in found]
+
+
+# %% note_facts
+def note_facts(facts: Facts) -> Iterator[str]:
+    """Yield what a person should know of the facts."""
+    if facts.own_setup:
+        yield (
+            "setup.py is this project's own: it and settings.ini were left alone; add"
+            " litml to the requirements for development"
+        )
+    if facts.imports_nbdev:
+        yield "notebooks import nbdev, which is still needed to run them"
+    if facts.readme:
+        yield "README.md is made by litml now, from the index; look at it"
+
+
+# %% plan_settings
+def plan_settings(plan: Plan) -> None:
+    """Plan the new `pyproject.toml`, and what it makes superfluous."""
+    project, root = plan.project, plan.project.root
+    path, setup = root / "pyproject.toml", root / "setup.py"
+    is_old = project.nbdev is not None and project.nbdev.major == 2
+    own = is_old and setup.is_file() and not is_stock_setup(setup.read_text("utf-8"))
+    facts = Facts(
+        frozenset(plan.used),
+        find_readme(project),
+        has_texts=any(path.suffix != ".ipynb" for path in list_texts(project)),
+        own_setup=own,
+        imports_nbdev=plan.imports_nbdev,
+        keeps_index=reads_index(project),
+    )
+    text = path.read_text("utf-8") if path.exists() else ""
+    merged, notes = merge_settings(text, project, facts)
+    plan.files[path] = merged.encode()
+    plan.notes += [*notes, *note_facts(facts)]
+    if is_old and not own:
+        plan.removed += [root / "settings.ini", *([setup] if setup.exists() else [])]
+
+
+# ## The files around
 # %% plan_bookkeeping
 def plan_bookkeeping(plan: Plan) -> None:
     """Plan to remove what nbdev keeps for itself, and note what is left of its site."""
@@ -364,7 +365,36 @@ def plan_bookkeeping(plan: Plan) -> None:
         plan.notes.append(f"nbdev's site was left alone: {', '.join(left)}")
 
 
-# ## The files around
+# %% note_mentions
+def note_mentions(plan: Plan, name: str, text: str) -> None:
+    """Note the lines of a file that speak of nbdev's ways."""
+    plan.notes += [
+        f"{name}, line {number}: {line}" for number, line in find_mentions(text)
+    ]
+
+
+# %% plan_text
+def plan_text(plan: Plan, path: Path, text: str) -> None:
+    """Plan a file's new text, or to remove it if nothing is left of it."""
+    if not text:
+        plan.removed.append(path)
+    elif text.encode() != path.read_bytes():
+        plan.files[path] = text.encode()
+    note_mentions(plan, plan.project.name_of(path), text)
+
+
+# %% git
+def git(root: Path, *words: str) -> str:
+    """Return what git answers, or nothing if there is no git or no repository."""
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(root), *words], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return answer.stdout.strip()
+
+
 # %% plan_surroundings
 def plan_surroundings(plan: Plan) -> None:
     """Plan the new texts of workflows, hooks and git's files."""
@@ -383,36 +413,6 @@ def plan_surroundings(plan: Plan) -> None:
     for name in ("Makefile", "CONTRIBUTING.md", "Dockerfile", "justfile"):
         if (root / name).is_file():
             note_mentions(plan, name, (root / name).read_text("utf-8"))
-
-
-# %% plan_text
-def plan_text(plan: Plan, path: Path, text: str) -> None:
-    """Plan a file's new text, or to remove it if nothing is left of it."""
-    if not text:
-        plan.removed.append(path)
-    elif text.encode() != path.read_bytes():
-        plan.files[path] = text.encode()
-    note_mentions(plan, plan.project.name_of(path), text)
-
-
-# %% note_mentions
-def note_mentions(plan: Plan, name: str, text: str) -> None:
-    """Note the lines of a file that speak of nbdev's ways."""
-    plan.notes += [
-        f"{name}, line {number}: {line}" for number, line in find_mentions(text)
-    ]
-
-
-# %% git
-def git(root: Path, *words: str) -> str:
-    """Return what git answers, or nothing if there is no git or no repository."""
-    try:
-        answer = subprocess.run(
-            ["git", "-C", str(root), *words], capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-    return answer.stdout.strip()
 
 
 # ## Proof and writing
@@ -443,6 +443,56 @@ def prove(plan: Plan, before: Mapping[str, str]) -> None:
         plan.files[project.root / name] = raw
 
 
+# %% write_plan
+def write_plan(plan: Plan, changed: Mapping[Path, bytes]) -> None:
+    """Write and remove all files in one transaction; record the modules as exported."""
+    root = plan.project.root
+    state = state_dir(root)
+    with locked(state), Transaction(state) as transaction:
+        for path, raw in changed.items():
+            transaction.stage(path, raw)
+        for path in plan.removed:
+            transaction.remove(path)
+        transaction.commit()
+    if root / ".gitconfig" in plan.removed:
+        include = ("include.path", r"^\.\./\.gitconfig$")
+        git(root, "config", "--local", "--unset-all", *include)
+    if project := open_project(root):
+        export_project(project)
+
+
+# %% finish
+def finish(plan: Plan, *, dry_run: bool) -> TakeOverReport:
+    """Write what was planned, unless it is a dry run, and report it."""
+    project = plan.project
+    changed = {
+        path: raw
+        for path, raw in plan.files.items()
+        if not path.is_file() or path.read_bytes() != raw
+    }
+    report = TakeOverReport(
+        tuple(sorted(project.name_of(path) for path in changed)),
+        tuple(sorted(project.name_of(path) for path in plan.removed)),
+        tuple(plan.changes),
+        tuple(plan.notes),
+    )
+    if not dry_run:
+        write_plan(plan, changed)
+    return report
+
+
+# %% find_taken
+def find_taken(root: Path) -> Project:
+    """Return the nbdev project at `root`; raises `TakeOverError` if there is none."""
+    project = open_project(root.resolve())
+    if project is None or project.nbdev is None:
+        hint = "`litml adopt` takes a package without notebooks"
+        raise TakeOverError("this is no nbdev project", hint=hint)
+    if not list_notebooks(project):
+        raise TakeOverError(f"no notebooks in `{project.config.notebooks}`")
+    return project
+
+
 # %% take_over
 def take_over(
     root: Path, *, dry_run: bool = False, force: bool = False
@@ -467,53 +517,3 @@ def take_over(
     plan_surroundings(plan)
     prove(plan, before)
     return finish(plan, dry_run=dry_run)
-
-
-# %% find_taken
-def find_taken(root: Path) -> Project:
-    """Return the nbdev project at `root`; raises `TakeOverError` if there is none."""
-    project = open_project(root.resolve())
-    if project is None or project.nbdev is None:
-        hint = "`litml adopt` takes a package without notebooks"
-        raise TakeOverError("this is no nbdev project", hint=hint)
-    if not list_notebooks(project):
-        raise TakeOverError(f"no notebooks in `{project.config.notebooks}`")
-    return project
-
-
-# %% finish
-def finish(plan: Plan, *, dry_run: bool) -> TakeOverReport:
-    """Write what was planned, unless it is a dry run, and report it."""
-    project = plan.project
-    changed = {
-        path: raw
-        for path, raw in plan.files.items()
-        if not path.is_file() or path.read_bytes() != raw
-    }
-    report = TakeOverReport(
-        tuple(sorted(project.name_of(path) for path in changed)),
-        tuple(sorted(project.name_of(path) for path in plan.removed)),
-        tuple(plan.changes),
-        tuple(plan.notes),
-    )
-    if not dry_run:
-        write_plan(plan, changed)
-    return report
-
-
-# %% write_plan
-def write_plan(plan: Plan, changed: Mapping[Path, bytes]) -> None:
-    """Write and remove all files in one transaction; record the modules as exported."""
-    root = plan.project.root
-    state = state_dir(root)
-    with locked(state), Transaction(state) as transaction:
-        for path, raw in changed.items():
-            transaction.stage(path, raw)
-        for path in plan.removed:
-            transaction.remove(path)
-        transaction.commit()
-    if root / ".gitconfig" in plan.removed:
-        include = ("include.path", r"^\.\./\.gitconfig$")
-        git(root, "config", "--local", "--unset-all", *include)
-    if project := open_project(root):
-        export_project(project)

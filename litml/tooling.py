@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable, Iterator
 
 __all__ = [
-    "find_mentions",
     "convert_workflow",
+    "find_mentions",
     "convert_pre_commit",
     "REPO",
     "HOOK",
@@ -49,6 +49,23 @@ def replace_action(text: str, notebooks: str) -> str:
     return AS_ITEM.sub(lambda m: steps(m[1]), text)
 
 
+# %% translate
+COMMAND = re.compile(r"^(\s*(?:- )?(?:run: *)?)(nbdev[_-](export|test)\b)([^#&|;]*)$")
+
+
+def translate(match: re.Match[str], notebooks: str) -> str:
+    """Return what stands for a command of nbdev, or the command if not understood."""
+    known = r"--(?:do_print|timing|pause(?:\s+[\d.]+)?|n_workers\s+\d+)(?!\S)"
+    rest = re.sub(known, "", match[4]).strip()
+    if not rest:
+        return "litml export" if match[3] == "export" else f"litml test {notebooks}"
+    flags = re.fullmatch(r"""--flags[ =](['"]?)([\w ,]+)\1""", rest)
+    if flags and match[3] == "test":
+        words = ",".join(re.split(r"[ ,]+", flags[2].strip()))
+        return f"litml test {notebooks} --needs {words}"
+    return match[2] + match[4]
+
+
 # %% replace_commands
 def replace_commands(text: str, notebooks: str) -> str:
     """Put litml's commands in the place of those of nbdev that are understood."""
@@ -64,25 +81,16 @@ def replace_commands(text: str, notebooks: str) -> str:
     return "\n".join(lines)
 
 
-COMMAND = re.compile(r"^(\s*(?:- )?(?:run: *)?)(nbdev[_-](export|test)\b)([^#&|;]*)$")
 INSTALL = re.compile(r".*\bpip3? install\b.*")
 REQUIREMENT = re.compile(
     r"""(\s)(?:nbdev(?:[<>=!~][^\s"']*)?|(["'])nbdev[^"']*\2)(?=\s|$)"""
 )
 
 
-# %% translate
-def translate(match: re.Match[str], notebooks: str) -> str:
-    """Return what stands for a command of nbdev, or the command if not understood."""
-    known = r"--(?:do_print|timing|pause(?:\s+[\d.]+)?|n_workers\s+\d+)(?!\S)"
-    rest = re.sub(known, "", match[4]).strip()
-    if not rest:
-        return "litml export" if match[3] == "export" else f"litml test {notebooks}"
-    flags = re.fullmatch(r"""--flags[ =](['"]?)([\w ,]+)\1""", rest)
-    if flags and match[3] == "test":
-        words = ",".join(re.split(r"[ ,]+", flags[2].strip()))
-        return f"litml test {notebooks} --needs {words}"
-    return match[2] + match[4]
+# %% convert_workflow
+def convert_workflow(text: str, notebooks: str) -> str:
+    """Return a workflow that calls litml where it called nbdev."""
+    return replace_commands(replace_action(text, notebooks), notebooks)
 
 
 # %% find_mentions
@@ -91,12 +99,6 @@ def find_mentions(text: str) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(text.split("\n"), start=1):
         if re.search(r"nbdev|settings\.ini|quarto-ghp", line) and "litml" not in line:
             yield number, line.strip()
-
-
-# %% convert_workflow
-def convert_workflow(text: str, notebooks: str) -> str:
-    """Return a workflow that calls litml where it called nbdev."""
-    return replace_commands(replace_action(text, notebooks), notebooks)
 
 
 # ## Hooks
