@@ -359,7 +359,12 @@ def add_table(text: str, project: Project) -> str:
 # %% find_adopted
 def find_adopted(root: Path, package: str) -> Project:
     """Return the project at `root` with the package to be adopted."""
+    root = root.resolve()
     project = open_project(root)
+    if package:
+        package = Path(os.path.relpath(root / package, root)).as_posix()
+    if package.startswith(".."):
+        raise AdoptError(f"`{package}` is not inside the project")
     if project and project.nbdev:
         hint = "use `litml adopt --from-nbdev`"
         raise AdoptError("this project is configured for nbdev", hint=hint)
