@@ -1,7 +1,6 @@
 # Exported from nbs/05_edit.ipynb. Edit either side, then run `litml sync`.
 """Merge changes made to a text view of a notebook with changes made to the notebook."""
 
-import difflib
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -57,7 +56,9 @@ class Hunk:
 
 def hunks(base: list[str], edited: list[str]) -> list[Hunk]:
     """Return what changed from the base to the edited lines."""
-    matcher = difflib.SequenceMatcher(None, base, edited, autojunk=False)
+    from difflib import SequenceMatcher  # not needed if one side did nothing
+
+    matcher = SequenceMatcher(None, base, edited, autojunk=False)
     return [
         Hunk(start, end, tuple(edited[low:high]))
         for tag, start, end, low, high in matcher.get_opcodes()

@@ -69,7 +69,8 @@ class Transaction:
         trace: TracebackType | None,
     ) -> None:
         self.temporaries = {}
-        sweep(self.state)
+        if not journal(self.state).exists():
+            sweep(self.state)
 
     def stage(self, path: Path, data: bytes) -> bool:
         """Write `data` beside `path`; return False if `path` holds it already.

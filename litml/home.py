@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from hashlib import sha1
+from zlib import crc32
 
 from litml.cells import read_directives, split_head
 from litml.edit import Conflict, Edit, Piece, apply_edits, merge_text, plan_edits
@@ -424,12 +424,10 @@ def free_id(pair: Pair, text: str, taken: set[str]) -> str:
     named = (min(one.names) for one in statements if one.names)
     wanted = next(named, "code" if not is_imports(text) else "imports")
     wanted = wanted.strip("_").replace("_", "-")
-    if wanted in taken or not re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", wanted):
-        count = 0
-        while (
-            wanted := sha1(f"{pair.name}\n{count}{text}".encode()).hexdigest()[:8]
-        ) in taken:
-            count += 1
+    count = 0
+    while wanted in taken or not re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", wanted):
+        wanted = f"{crc32(f'{pair.name} {count} {text}'.encode()):08x}"
+        count += 1
     return wanted
 
 
@@ -453,25 +451,25 @@ def refuse_heads(pair: Pair) -> None:
 def gone_names(pair: Pair, base: Mapping[str, str]) -> dict[str, str]:
     """Return the names the edited module lacks, with what they were renamed to."""
     now = {piece.id: piece.text for piece in pair.pieces}
-    if now == base:
+    gone: dict[str, str] = {}
+    for cell, before in base.items():
+        if before != now.get(cell):
+            lost = names_in(before) - names_in(now.get(cell, ""))
+            came = names_in(now.get(cell, "")) - names_in(before)
+            renamed = len(lost) == len(came) == 1
+            gone |= {old: min(came) if renamed else "" for old in lost}
+    if not gone:
         return {}
     text = "\n".join([pair.theirs.imports.text, *now.values()])
     kept = names_in(text) | imported_names(text)
-    gone: dict[str, str] = {}
-    for cell, before in base.items():
-        lost = names_in(before) - kept
-        came = names_in(now.get(cell, "")) - names_in(before)
-        renamed = len(lost) == len(came) == 1
-        gone |= {old: min(came) if renamed else "" for old in lost}
-    return gone
+    return {old: new for old, new in gone.items() if old not in kept}
 
 
 def imported_names(text: str) -> set[str]:
     """Return the names that code imports at its top level."""
-    nodes = [
-        n for n in ast.parse(text).body if isinstance(n, ast.Import | ast.ImportFrom)
-    ]
-    return {alias.asname or alias.name for node in nodes for alias in node.names}
+    nodes = ast.parse(text).body
+    imports = [one for one in nodes if isinstance(one, ast.Import | ast.ImportFrom)]
+    return {alias.asname or alias.name for one in imports for alias in one.names}
 
 
 # ## Into the notebooks

@@ -5,28 +5,29 @@ import ast
 import re
 import warnings
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import TypeGuard
 
 from litml.cells import split_head
 from litml.notebook import Cell, LitmlError, Location, Notebook
-from litml.patch import Ungrown, trace_line, ungrow
 from litml.text import read_source
 
 __all__ = [
     "ModuleError",
     "Part",
     "ModuleText",
+    "parse_module",
+    "parse_quietly",
+    "refuse_conflicts",
+    "CONFLICT",
     "find_markers",
     "MARKER",
     "first_line",
     "last_line",
-    "parse_module",
-    "refuse_conflicts",
-    "CONFLICT",
     "split_module",
     "read_header",
     "locate",
@@ -72,6 +73,40 @@ class ModuleText:
     blocks: tuple[str, ...] = ()
 
 
+# %% parse_module
+def parse_module(text: str, name: str) -> ast.Module:
+    """Parse a module's text; raises `ModuleError` that names its line."""
+    try:
+        return parse_quietly(text)
+    except (SyntaxError, ValueError, RecursionError) as error:
+        refuse_conflicts(text, name)
+        at = Location(name, line=getattr(error, "lineno", None))
+        reason = getattr(error, "msg", str(error))
+        raise ModuleError(f"does not parse: {reason}", at=at) from error
+
+
+@lru_cache(maxsize=8)  # base, edited and new text of a module are each asked for often
+def parse_quietly(text: str) -> ast.Module:
+    """Parse a module's text without its warnings; nobody may change the tree."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(text)
+
+
+# %% refuse_conflicts
+def refuse_conflicts(text: str, name: str, before: str = "") -> None:
+    """Raise if the text has conflict markers of a git merge, but not as before."""
+    new = Counter(CONFLICT.findall(text)) - Counter(CONFLICT.findall(before))
+    if new:
+        line = text.split("\n").index(next(iter(new))) + 1
+        hint = "resolve the merge first, or take either side of it"
+        message = "conflict markers of a git merge"
+        raise ModuleError(message, at=Location(name, line=line), hint=hint)
+
+
+CONFLICT = re.compile(r"^(?:<{7}|>{7})(?: .*)?$", re.MULTILINE)
+
+
 # %% find_markers
 def find_markers(
     text: str, known: Collection[str] | None = None, tree: ast.Module | None = None
@@ -87,7 +122,7 @@ def find_markers(
             found[number] = match[1]
     if not found:
         return {}
-    for node in (tree or ast.parse(text)).body:
+    for node in (tree or parse_quietly(text)).body:
         for number in range(first_line(node), last_line(node) + 1):
             found.pop(number, None)
     return found
@@ -107,34 +142,6 @@ def last_line(node: ast.stmt) -> int:
     return node.end_lineno or node.lineno
 
 
-# %% parse_module
-def parse_module(text: str, name: str) -> ast.Module:
-    """Parse a module's text; raises `ModuleError` that names its line."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError) as error:
-        refuse_conflicts(text, name)
-        at = Location(name, line=getattr(error, "lineno", None))
-        reason = getattr(error, "msg", str(error))
-        raise ModuleError(f"does not parse: {reason}", at=at) from error
-
-
-# %% refuse_conflicts
-def refuse_conflicts(text: str, name: str, before: str = "") -> None:
-    """Raise if the text has conflict markers of a git merge, but not as before."""
-    new = Counter(CONFLICT.findall(text)) - Counter(CONFLICT.findall(before))
-    if new:
-        line = text.split("\n").index(next(iter(new))) + 1
-        hint = "resolve the merge first, or take either side of it"
-        message = "conflict markers of a git merge"
-        raise ModuleError(message, at=Location(name, line=line), hint=hint)
-
-
-CONFLICT = re.compile(r"^(?:<{7}|>{7})(?: .*)?$", re.MULTILINE)
-
-
 # %% split_module
 def split_module(
     text: str,
@@ -149,11 +156,11 @@ def split_module(
     `derive_all` the first `__all__` is not a cell's.
     """
     tree = parse_module(text, name)
-    ungrown = ungrow(text)
-    tree = parse_module(ungrown.text, name) if ungrown.blocks else tree
-    lines = ungrown.text.split("\n")
+    text, numbers, blocks = take_blocks(text)
+    tree = parse_module(text, name) if blocks else tree
+    lines = text.split("\n")
     notebooks = read_header(lines[0], name)
-    markers = find_markers(ungrown.text, known, tree)
+    markers = find_markers(text, known, tree)
     starts = [*sorted(markers), len(lines) + 1]
     docstring = take_docstring(tree, lines, starts[0])
     public, above = take_all(tree, lines, name) if derive_all else (None, None)
@@ -161,10 +168,9 @@ def split_module(
     imports = make_part("", lines, 2, middle)
     prelude = make_part("", lines, middle, starts[0])
     parts = tuple(
-        with_line(make_part(markers[start], lines, start + 1, stop), ungrown)
+        with_line(make_part(markers[start], lines, start + 1, stop), numbers)
         for start, stop in pairwise(starts)
     )
-    blocks = ungrown.blocks
     return ModuleText(notebooks, docstring, imports, public, prelude, parts, blocks)
 
 
@@ -241,10 +247,23 @@ def make_part(name: str, lines: list[str], start: int, stop: int) -> Part:
     return Part(name, text, first, headings)
 
 
-def with_line(part: Part, ungrown: Ungrown) -> Part:
+def with_line(part: Part, numbers: Sequence[int]) -> Part:
     """Return a part with the line it has where blocks have not been taken out."""
-    line = ungrown.lines[min(part.line, len(ungrown.lines)) - 1]
+    line = numbers[min(part.line, len(numbers)) - 1]
     return Part(part.id, part.text, line, part.headings)
+
+
+def take_blocks(text: str) -> tuple[str, Sequence[int], tuple[str, ...]]:
+    """Return a text without grown classes' blocks, the numbers of its lines, and those.
+
+    The chapter about them is loaded only where there may be one.
+    """
+    if "TYPE_CHECKING" not in text:
+        return text, range(1, text.count("\n") + 2), ()
+    from litml.patch import ungrow
+
+    ungrown = ungrow(text)
+    return ungrown.text, ungrown.lines, ungrown.blocks
 
 
 # ## From a line to its cell
@@ -263,7 +282,10 @@ def locate(root: Path, module: Path, line: int) -> Location | None:
         return None
     if not 1 <= line <= text.count("\n") + 1:
         return None
-    text, line = trace_line(text, line)
+    if "TYPE_CHECKING" in text:
+        from litml.patch import trace_line
+
+        text, line = trace_line(text, line)
     lines = text.split("\n")
     for above in range(line - 1, 0, -1):
         if (match := MARKER.fullmatch(lines[above - 1])) and (

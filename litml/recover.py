@@ -2,12 +2,12 @@
 """See through what tools and people do to the markers of a module."""
 
 import ast
-import difflib
 import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import groupby
 
 from litml.edit import Piece
@@ -41,7 +41,8 @@ class Statement:
 
 
 # %% read_statements
-def read_statements(text: str) -> list[Statement]:
+@lru_cache(maxsize=512)
+def read_statements(text: str) -> tuple[Statement, ...]:
     """Return the top-level statements of some code; none if it does not parse.
 
     Statements on one line count as one.
@@ -51,7 +52,7 @@ def read_statements(text: str) -> list[Statement]:
             warnings.simplefilter("ignore")
             nodes = ast.parse(text).body
     except (SyntaxError, ValueError):
-        return []
+        return ()
     lines = text.split("\n")
     found: list[Statement] = []
     for node in nodes:
@@ -66,7 +67,7 @@ def read_statements(text: str) -> list[Statement]:
         while start > floor and lines[start - 1].startswith("#"):
             start -= 1
         found.append(Statement(names, start, end, is_definition(node)))
-    return found
+    return tuple(found)
 
 
 # %% bound
@@ -97,7 +98,7 @@ def names_in(text: str) -> set[str]:
 
 # ## New definitions
 # %% split_new
-def split_new(text: str, base: str, known: Iterable[str]) -> list[str]:
+def split_new(text: str, base: str, known: set[str]) -> list[str]:
     """Split new definitions off the end of an edited piece.
 
     `known` are the names the module had. Returns the piece, then each new definition.
@@ -106,11 +107,11 @@ def split_new(text: str, base: str, known: Iterable[str]) -> list[str]:
     names = {name for one in statements for name in one.names}
     if not names_in(base) <= names:
         return [text]
-    taken, old = set(known), long_lines(base.split("\n"))
+    old = long_lines(base.split("\n"))
     cut = len(statements)
     for i in range(len(statements) - 1, 0, -1):
         one = statements[i]
-        is_new = one.is_definition and not one.names & taken
+        is_new = one.is_definition and not one.names & known
         body = lines[one.start : one.end]
         if not is_new or long_lines(body) & old or lines[one.start - 1].strip():
             break
@@ -138,23 +139,20 @@ def trim(lines: Sequence[str]) -> str:
 class Lost:
     """Cells without a marker: where to look up their statements, by text and name.
 
-    `base` are the texts of all cells before the edit and `known` the names they bound.
-    The cells in `hollow` have a marker, but other code below it.
+    `base` are the texts of all cells before the edit. The cells in `hollow` have a
+    marker, but other code below it.
     """
 
     base: dict[str, str]
     cells: set[str]
     hollow: set[str]
-    known: set[str] = field(default_factory=set)
     texts: dict[str, set[str]] = field(default_factory=dict)
     names: dict[str, set[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for cell, text in self.base.items():
-            for one, code in statements_of(text):
-                self.known |= one.names
-                if cell in self.cells | self.hollow:
-                    self.texts.setdefault(code, set()).add(cell)
+        for cell in self.cells | self.hollow:
+            for one, code in statements_of(self.base[cell]):
+                self.texts.setdefault(code, set()).add(cell)
                 for name in one.names if cell in self.cells else ():
                     self.names.setdefault(name, set()).add(cell)
 
@@ -218,10 +216,14 @@ def drop_copies(
 ) -> list[Part]:
     """Let only one part keep an id: of several, the one most like the base."""
     counts = Counter(part.id for part in parts if part.text)
+    if max(counts.values(), default=1) == 1:
+        return parts
+    from difflib import SequenceMatcher
+
     best: dict[str, tuple[float, int]] = {}
     for i, part in enumerate(parts):
         if counts[part.id] > 1:
-            matcher = difflib.SequenceMatcher(None, base.get(part.id, ""), part.text)
+            matcher = SequenceMatcher(None, base.get(part.id, ""), part.text)
             best[part.id] = max(best.get(part.id, (-1.0, 0)), (matcher.ratio(), -i))
     kept = []
     for i, part in enumerate(parts):
@@ -263,6 +265,8 @@ def take_apart(
     notes: list[str],
 ) -> list[Piece]:
     """Return a part as pieces: its own, those of lost cells, and new definitions."""
+    bases = lost.base.values() if len(homes) > 1 else ()  # one statement is not split
+    known = {name for text in bases for name in names_in(text)}
     cells = {home for home in homes if home is not None}
     mistyped = not is_known and len(cells) == 1
     ids = spread(homes, next(iter(cells)) if mistyped else own)
@@ -272,8 +276,7 @@ def take_apart(
             how = f"had become `{part.id}`" if mistyped and part.id else "was lost"
             notes.append(f"cell {cell}: its marker {how}; found by its code")
             text = drop_leftover(text, lost.base[cell])
-        base = lost.base.get(cell)
-        texts = split_new(text, base, lost.known) if base is not None else [text]
+        texts = split_new(text, lost.base[cell], known) if cell in lost.base else [text]
         pieces += [Piece(cell if i == 0 else "", one) for i, one in enumerate(texts)]
     return pieces
 
@@ -296,7 +299,7 @@ def spread(homes: list[str | None], own: str) -> list[str]:
 
 
 def runs(
-    text: str, statements: list[Statement], ids: list[str]
+    text: str, statements: Sequence[Statement], ids: list[str]
 ) -> Iterator[tuple[str, str]]:
     """Yield each stretch of statements with one id, and its text."""
     lines = text.split("\n")

@@ -2,14 +2,17 @@
 """Bring what was edited in a module home to its notebook."""
 
 import ast
+import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from textwrap import dedent
 
 from litml.edit import Conflict
-from litml.export import Module, assemble, read_share
-from litml.files import Transaction, locked, state_dir
+from litml.export import Module, Share, assemble, read_share
+from litml.files import Transaction, locked
 from litml.home import (
     Change,
     Pair,
@@ -22,23 +25,28 @@ from litml.home import (
     sync_cells,
     sync_docstring,
     sync_imports,
+    texts_of,
     words_of,
 )
 from litml.notebook import LitmlError, Location, Notebook
+from litml.origin import contents, find_base
 from litml.package import (
     README,
+    RECORD,
     Base,
+    ExportReport,
     Run,
-    committed_base,
-    export_project,
+    find_stale,
     is_settled,
-    load_base,
+    leave_stamps,
     make_report,
+    next_record,
     read,
-    read_committed,
     render_target,
     renew,
+    stage_target,
     start_run,
+    targets_of,
 )
 from litml.parts import (
     CONFLICT,
@@ -46,12 +54,13 @@ from litml.parts import (
     find_markers,
     locate,
     parse_module,
+    parse_quietly,
     refuse_conflicts,
     split_module,
 )
 from litml.project import ConfigError, Project
-from litml.text import parse_source, read_source
-from litml.uses import Gone, find_uses, rename_uses
+from litml.record import Entry, checksum, dump_record
+from litml.text import read_source
 
 __all__ = ["SyncReport", "sync_project"]
 
@@ -70,63 +79,6 @@ class SyncReport:
     problems: tuple[LitmlError, ...] = ()
     notes: tuple[str, ...] = ()
     written: tuple[str, ...] = ()
-
-
-# ## The base
-# %% find_base
-def find_base(run: Run, target: str, ours: str, theirs: str) -> Base | None:
-    """Return what both sides began with, or None if nobody knows."""
-    kept = load_base(run, target)
-    if kept and not head_moved(run):
-        return kept
-    head = committed_base(run, target) or committed_pair(run, target)
-    found = [one for one in (head, kept) if one]
-    return min(
-        found,
-        key=lambda one: distance(one.text, ours) + distance(one.text, theirs),
-        default=None,
-    )
-
-
-def head_moved(run: Run) -> bool:
-    """Was anything committed, pulled or checked out since the last export?"""
-    if run.notes_dir.name == ".litml":
-        return False
-    above = run.notes_dir.parent
-    log = (above.parent if above.name == "litml" else above) / "logs/HEAD"
-    return not log.exists() or log.stat().st_mtime_ns > run.record.time
-
-
-def distance(one: str, other: str) -> int:
-    """Return how many lines are in one text only."""
-    left, right = Counter(one.split("\n")), Counter(other.split("\n"))
-    return ((left - right) + (right - left)).total()
-
-
-# %% committed_pair
-def committed_pair(run: Run, target: str) -> Base | None:
-    """Return a module as committed, if that agrees with the notebooks it names."""
-    name = run.project.name_of(run.path_of(target))
-    root = run.project.root
-    try:
-        text = read_committed(root, [name])[name].decode("utf-8-sig")
-        text = text.replace("\r\n", "\n")
-        names = list(split_module(text, name, ()).notebooks)
-        blobs = read_committed(root, names)
-        parts = [read(run, one, blobs[one]) for one in names]
-        again, ids = render_target(run, target, parts)
-        same = contents(text, name, ids) == contents(again, name, ids)
-    except (KeyError, UnicodeDecodeError, LitmlError):
-        return None
-    return Base(tuple(ids), text) if same else None
-
-
-def contents(text: str, name: str, ids: Sequence[str]) -> object:
-    """Return what a module's text says, apart from how it is put together."""
-    module = split_module(text, name, ids)
-    cells = [(part.id, part.text) for part in module.parts]
-    imports = words_of(module.imports.text), module.prelude.text
-    return paragraphs(module.docstring), module.public, imports, cells
 
 
 # ## Opening a pair
@@ -156,7 +108,9 @@ def open_pair(
         raise SyncError("the first line was edited", at=Location(name), hint=hint)
     old, new = split_both(name, ours, base, theirs)
     owners = {share.notebook: share.module for share in shares}
-    alone = contents(now, name, ids) == contents(base.text, name, base.ids)
+    alone = now == base.text or (
+        contents(now, name, ids) == contents(base.text, name, base.ids)
+    )
     return Pair(name, theirs, target, notebooks, owners, ours, old, new, take, alone)
 
 
@@ -221,22 +175,27 @@ def prove(pair: Pair, text: str, ids: Sequence[str]) -> None:
 
 def prove_same(pair: Pair, after: ModuleText) -> None:
     """Raise unless a module says what the edited one says."""
-    wanted, found = words_of(code_of(pair.theirs)), words_of(code_of(after))
     wanted, found = (
-        [line for line in lines if not line.startswith("# %% ")]
-        for lines in (wanted, found)
+        [line for line in words_of(code_of(one)) if not line.startswith("# %% ")]
+        for one in (pair.theirs, after)
     )
-    is_same = wanted == found
-    if is_same and outline(pair.theirs) == outline(after):
+    said = [paragraphs(one.docstring) for one in (pair.theirs, after)]
+    if wanted == found and said[0] == said[1] and means_same(pair.theirs, after):
         return
-    lines = zip([*wanted, ""], [*found, ""], strict=False)
-    line = next((one for one, other in lines if one != other), "")
+    lines = zip([*wanted, said[0][0]], [*found, said[1][0]], strict=False)
+    line = next((one for one, other in lines if one != other), said[0][0])
     raise lost_edit(pair, line)
 
 
-def outline(module: ModuleText) -> object:
-    """Return what a module means: its syntax tree and its docstring."""
-    return ast.dump(ast.parse(code_of(module))), paragraphs(module.docstring)
+def means_same(one: ModuleText, other: ModuleText) -> bool:
+    """Is the code of two modules the same to Python? Their lines are."""
+    left, right = texts_of(one), texts_of(other)
+    trees = (
+        parse_quietly("\n\n".join(text for text in mine if text not in others))
+        for mine, others in ((left, set(right)), (right, set(left)))
+    )
+    dumps = {ast.dump(tree) for tree in trees}
+    return len(dumps) == 1
 
 
 UNDO = "undo it in the module, and make it in the notebook"
@@ -279,31 +238,45 @@ def prove_derived(pair: Pair, after: ModuleText) -> None:
         line = pair.text[: max(pair.text.find("\n__all__"), 0)].count("\n") + 2
         at = Location(pair.name, line=line)
         raise SyncError("`__all__` is derived, and was edited", at=at, hint=hint)
-    known = {*pair.base.blocks, *after.blocks}
-    lines = {line for block in known for line in block.split("\n")}
+    old = (*pair.base.blocks, *after.blocks)
+    known = {one for block in old for one in declared(block)}
     for block in pair.theirs.blocks:
-        if block not in known:
-            new = [line for line in block.split("\n") if line not in lines]
+        if not known.issuperset(declared(block)):
+            lines = block.split("\n")
+            new = [one for one in lines if one not in "\n".join(old).split("\n")]
             hint = "edit the method itself, which stands below"
-            raise lost_edit(pair, [*new, block.split("\n")[-1]][0], hint)
+            raise lost_edit(pair, [*new, lines[-1]][0], hint)
     for i, part in enumerate(paragraphs(pair.theirs.docstring)):
-        said = paragraphs(after.docstring)[i]
+        now = paragraphs(after.docstring)[i]
         if part != paragraphs(pair.base.docstring)[i] and not pair.decided:
-            lost = Counter(words_of(part)) - Counter(words_of(said))
+            lost = Counter(words_of(part)) - Counter(words_of(now))
             if lost:
                 raise lost_edit(pair, next(iter(lost)))
+
+
+def declared(block: str) -> list[str]:
+    """Return what a block declares, however it is laid out, and its comments."""
+    comments = re.findall(r"(?m)#.*$", block)
+    tree = ast.parse(dedent(block)).body
+    inner = [one for node in tree for one in getattr(node, "body", [node])]
+    return [*map(ast.unparse, inner), *comments]
 
 
 # ## All together
 # %% Sync
 @dataclass(slots=True)
 class Sync:
-    """One sync at work: the pairs, and the notebooks that were read, by name."""
+    """One sync at work: the pairs, and the notebooks that were read, by name.
+
+    `changed` are the notebooks' new bytes, where they are new.
+    """
 
     run: Run
     take: Mapping[str, str]
     notebooks: dict[str, Notebook] = field(default_factory=dict)
     pairs: list[Pair] = field(default_factory=list)
+    changed: dict[str, bytes] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     problems: list[LitmlError] = field(default_factory=list)
 
     def open(self, name: str) -> Notebook:
@@ -318,38 +291,43 @@ class Sync:
         return [clash for pair in self.pairs for clash in pair.conflicts]
 
 
+# %% collected
+@contextmanager
+def collected(sync: Sync, target: str = "") -> Iterator[None]:
+    """Collect what is wrong with a module, at the line of its cell where possible."""
+    run = sync.run
+    try:
+        yield
+    except LitmlError as error:
+        at = error.at or Location(run.project.name_of(run.path_of(target)))
+        if at.line and at.notebook.endswith(".py"):
+            root = run.project.root
+            at = locate(root, root / at.notebook, at.line) or at
+        error.at = at
+        sync.problems.append(error)
+
+
 # %% bring_home
 def bring_home(sync: Sync, target: str) -> None:
     """Change, in memory, the notebooks of one edited module."""
     order = list(sync.run.paths)
-    names = sorted(sync.run.makers[target], key=order.index)
-    try:
+    with collected(sync, target):
+        names = sorted(sync.run.makers[target], key=order.index)
         notebooks = [sync.open(name) for name in names]
         pair = open_pair(sync.run, target, notebooks, sync.take)
         drop_derived(pair)
         sync_docstring(pair)
         sync_cells(pair, sync_imports(pair))
         sync.pairs.append(pair)
-    except LitmlError as error:
-        sync.problems.append(with_cell(sync.run, error))
-
-
-def with_cell(run: Run, error: LitmlError) -> LitmlError:
-    """Return an error about a line of a module as one about the line of its cell."""
-    at = error.at
-    if at and at.line and at.notebook.endswith(".py"):
-        root = run.project.root
-        error.at = locate(root, root / at.notebook, at.line) or at
-    return error
 
 
 # %% follow_names
 def follow_names(sync: Sync, rename: bool) -> list[str]:
     """Rename what was renamed; return a line for each gone name that is still used."""
+    from litml.uses import Gone, find_uses, rename_uses  # most edits do without
+
     found: dict[tuple[str, str], list[str]] = {}
-    for pair in sync.pairs:
-        if not pair.gone:
-            continue
+    for pair in [one for one in sync.pairs if one.gone]:
         package = sync.run.project.package_dir.name
         module = f"{package}/{pair.target}".removesuffix(".py").replace("/", ".")
         cells = frozenset((chunk.notebook, chunk.cell) for chunk in pair.ours.chunks)
@@ -371,50 +349,58 @@ def follow_names(sync: Sync, rename: bool) -> list[str]:
 
 
 # %% export_all
-def export_all(sync: Sync, files: Mapping[str, bytes]) -> dict[str, str]:
-    """Export notebooks from their new bytes and prove each pair; return the modules."""
-    texts: dict[str, str] = {}
+Exported = tuple[str, list[str]]  # a module's text, and the ids of its cells
+
+
+def export_all(sync: Sync, files: Mapping[str, bytes]) -> dict[str, Exported]:
+    """Export changed notebooks from their new bytes, and prove each pair."""
     run, pairs = sync.run, {pair.target: pair for pair in sync.pairs}
-    changed = [name for name, data in files.items() if data != sync.open(name).raw]
-    targets = {target for name in changed for target in run.entries[name].targets}
+    fresh: dict[str, tuple[Notebook, Share]] = {}
+    found: dict[str, Exported] = {}
+    with collected(sync):
+        for name, data in files.items():
+            fresh[name] = read(run, name, data)
+            own = targets_of(run, fresh[name][1])
+            run.entries[name] = replace(run.entries[name], targets=own)
+    targets = {target for name in fresh for target in run.entries[name].targets}
     for target in sorted({*pairs, *targets} - {"", README}):
-        try:
-            parts = []
-            for name in [one for one in run.paths if one in run.makers[target]]:
-                data = files.get(name) or sync.open(name).raw
-                notebook = parse_source(data, name)
-                parts.append((notebook, read_share(notebook, run.project)))
-            text, ids = render_target(run, target, parts)
+        names = [name for name in run.paths if name in run.makers[target]]
+        with collected(sync, target):
+            parts = [
+                fresh.get(name) or read(run, name, sync.open(name).raw)
+                for name in names
+            ]
+            if not any(c.module == target for _, share in parts for c in share.chunks):
+                raise SyncError("no cell of this module would be left", hint=DELETE)
+            found[target] = render_target(run, target, parts)
             if target in pairs:
-                prove(pairs[target], text, ids)
-                texts[target] = text
-        except LitmlError as error:
-            sync.problems.append(with_cell(run, error))
-    return texts
+                prove(pairs[target], *found[target])
+    return found
+
+
+DELETE = "delete the cells in the notebook, and then the file"
 
 
 # %% stage_all
-def stage_all(sync: Sync, transaction: Transaction | None) -> list[str]:
-    """Stage all that changed, and return the names of those files."""
-    run, written = sync.run, []
-    notebooks = {name: one.to_bytes() for name, one in sync.notebooks.items()}
-    texts = export_all(sync, notebooks)
-    files = {run.path_of(target): text.encode() for target, text in texts.items()}
-    files |= {run.paths[name]: data for name, data in notebooks.items()}
-    read = {run.path_of(pair.target): pair.text.encode() for pair in sync.pairs}
-    read |= {run.paths[name]: one.raw for name, one in sync.notebooks.items()}
-    for path, data in files.items() if not sync.problems else ():
-        if path.read_bytes() != data:
-            written.append(run.project.name_of(path))
-            if transaction:
-                transaction.stage(path, data)
-    for path, data in read.items():
+def stage_all(sync: Sync) -> dict[str, bytes]:
+    """Stage all that changed; return the new bytes of the notebooks, by name."""
+    run, pairs = sync.run, {pair.target for pair in sync.pairs}
+    files = {name: one.to_bytes() for name, one in sync.notebooks.items()}
+    changed = {name: x for name, x in files.items() if x != sync.notebooks[name].raw}
+    for target, exported in export_all(sync, changed).items():
+        run.force = target in pairs  # what it says is safe in the notebook
+        stage_target(run, target, *exported)
+    for name, data in changed.items():
+        run.stage(run.paths[name], data)
+    before = {run.path_of(pair.target): pair.text.encode() for pair in sync.pairs}
+    before |= {run.paths[name]: one.raw for name, one in sync.notebooks.items()}
+    for path, data in before.items():
         if is_other(path, data):
             hint = "nothing was written; run `litml sync` again"
             at = Location(run.project.name_of(path))
             error = SyncError("changed while sync was at work", at=at, hint=hint)
             sync.problems.append(error)
-    return written
+    return changed
 
 
 def is_other(path: Path, data: bytes) -> bool:
@@ -438,7 +424,7 @@ def sync_project(
     rename: bool = False,
     check: bool = False,
 ) -> SyncReport:
-    """Bring every edited module home, then export what else has changed.
+    """Bring every edited module home, and export what else has changed.
 
     `take` decides conflicts: `ours` (the notebook) or `theirs` (the module), by cell
     id, or for all under the empty id. With `rename`, what was renamed in a module is
@@ -454,45 +440,55 @@ def sync_project(
             renew(run)
         return SyncReport()
     if check:
-        return sync_edited(project, take or {}, rename, None)
-    state = state_dir(project.root)
-    with locked(state), Transaction(state) as transaction:
-        report = sync_edited(project, take or {}, rename, transaction)
-        if report.problems or report.conflicts:
-            return report
-        transaction.commit()
-    done = export_project(project)
-    written = tuple(sorted({*report.written, *done.written}))
-    return replace(report, problems=(*done.problems, *done.stale), written=written)
+        return sync_edited(Sync(run, take or {}), rename)
+    with locked(run.notes_dir), Transaction(run.notes_dir) as transaction:
+        sync = Sync(start_run(project), take or {})
+        sync.run.stage = transaction.stage
+        report = sync_edited(sync, rename)
+        if not report.problems and not report.conflicts:
+            report = finish(sync, report, transaction)
+    return report
 
 
 # %% sync_edited
-def sync_edited(
-    project: Project,
-    take: Mapping[str, str],
-    rename: bool,
-    transaction: Transaction | None,
-) -> SyncReport:
-    """Sync the modules that were edited, staging what is to be written."""
-    run = start_run(project)
-    report = make_report(run, None)
+def sync_edited(sync: Sync, rename: bool) -> SyncReport:
+    """Bring home and stage; the caller commits, unless there are problems."""
+    run = sync.run
+    found = make_report(run, None)
     refused = list(run.refused.values())
-    if broken := tuple(one for one in report.problems if one not in refused):
+    if broken := tuple(one for one in found.problems if one not in refused):
         return SyncReport(problems=broken)
-    sync = Sync(run, take)
     for target in sorted(run.refused):
         bring_home(sync, target)
-    notes = [note for pair in sync.pairs for note in pair.notes]
-    written: list[str] = []
     if not sync.problems and not sync.conflicts:
-        notes += follow_names(sync, rename)
-        written = stage_all(sync, transaction)
-    notes += unused(sync)
-    changes = tuple(change for pair in sync.pairs for change in pair.changes)
-    if transaction is None and not sync.problems:
-        written = sorted({*written, *report.written})
-    conflicts, problems = tuple(sync.conflicts), tuple(sync.problems)
-    return SyncReport(changes, conflicts, problems, tuple(notes), tuple(written))
+        sync.notes = follow_names(sync, rename)
+        sync.changed = stage_all(sync)
+    notes = [note for pair in sync.pairs for note in pair.notes]
+    written = {run.project.name_of(run.path_of(target)) for target in run.pending}
+    return SyncReport(
+        tuple(change for pair in sync.pairs for change in pair.changes),
+        tuple(sync.conflicts),
+        tuple(sync.problems),
+        (*notes, *sync.notes, *unused(sync)),
+        tuple(sorted({*written, *sync.changed})) if not sync.problems else (),
+    )
+
+
+def finish(sync: Sync, report: SyncReport, transaction: Transaction) -> SyncReport:
+    """Commit all files along with the record of them."""
+    run = sync.run
+    for name, data in sync.changed.items():
+        status = transaction.look(run.paths[name])
+        size, time = status.st_size, status.st_mtime_ns
+        run.entries[name] = Entry(size, time, checksum(data), run.entries[name].targets)
+    stale = tuple(find_stale(run))
+    done = ExportReport(report.written, stale=stale, notes=tuple(run.notes))
+    record = next_record(run, done, transaction)
+    transaction.stage(run.notes_dir / RECORD, dump_record(record))
+    transaction.commit()
+    with suppress(OSError):
+        leave_stamps(run, record)
+    return replace(report, problems=stale)
 
 
 def unused(sync: Sync) -> list[str]:

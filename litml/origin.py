@@ -1,0 +1,77 @@
+# Exported from nbs/05c_origin.ipynb. Edit either side, then run `litml sync`.
+"""Find what both sides of an edit began with."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from litml.home import paragraphs, words_of
+from litml.notebook import LitmlError
+from litml.package import (
+    Base,
+    Run,
+    committed_base,
+    load_base,
+    read,
+    read_committed,
+    render_target,
+)
+from litml.parts import split_module
+
+__all__ = []
+
+
+# ## The base
+# %% find_base
+def find_base(run: Run, target: str, ours: str, theirs: str) -> Base | None:
+    """Return what both sides began with, or None if nobody knows."""
+    kept = load_base(run, target)
+    if kept and not head_moved(run):
+        return kept
+    head = committed_base(run, target) or committed_pair(run, target)
+    found = [one for one in (head, kept) if one]
+    return min(
+        found,
+        key=lambda one: distance(one.text, ours) + distance(one.text, theirs),
+        default=None,
+    )
+
+
+def head_moved(run: Run) -> bool:
+    """Was anything committed, pulled or checked out since the last export?"""
+    if run.notes_dir.name == ".litml":
+        return False
+    above = run.notes_dir.parent
+    log = (above.parent if above.name == "litml" else above) / "logs/HEAD"
+    return not log.exists() or log.stat().st_mtime_ns > run.record.time
+
+
+def distance(one: str, other: str) -> int:
+    """Return how many lines are in one text only."""
+    left, right = Counter(one.split("\n")), Counter(other.split("\n"))
+    return ((left - right) + (right - left)).total()
+
+
+# %% committed_pair
+def committed_pair(run: Run, target: str) -> Base | None:
+    """Return a module as committed, if that agrees with the notebooks it names."""
+    name = run.project.name_of(run.path_of(target))
+    root = run.project.root
+    try:
+        text = read_committed(root, [name])[name].decode("utf-8-sig")
+        text = text.replace("\r\n", "\n")
+        names = list(split_module(text, name, ()).notebooks)
+        blobs = read_committed(root, names)
+        parts = [read(run, one, blobs[one]) for one in names]
+        again, ids = render_target(run, target, parts)
+        same = contents(text, name, ids) == contents(again, name, ids)
+    except (KeyError, UnicodeDecodeError, LitmlError):
+        return None
+    return Base(tuple(ids), text) if same else None
+
+
+def contents(text: str, name: str, ids: Sequence[str]) -> object:
+    """Return what a module's text says, apart from how it is put together."""
+    module = split_module(text, name, ids)
+    cells = [(part.id, part.text) for part in module.parts]
+    imports = words_of(module.imports.text), module.prelude.text
+    return paragraphs(module.docstring), module.public, imports, cells
