@@ -6,8 +6,8 @@ PROJECT is a clone of a project that is configured for nbdev; it is copied, and 
 is made a litml project. Without one litml's own notebooks are used. Notebooks that
 litml refuses to export are left out. Each edit is one or two changes of a module such
 as people, editors and formatters make, half of them mixed with changes of other cells
-in the notebook. After `litml sync` the module has to say what the edited one said, and no
-other cell may have changed by a byte. An edit may be refused with a reason, which is
+in the notebook. After `litml sync` the module has to say what the edited one said, and
+no other cell may have changed by a byte. An edit may be refused with a reason, which is
 counted, and then nothing may have changed at all.
 """
 
