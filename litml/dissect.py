@@ -212,10 +212,9 @@ def write_pieces(
     seen: set[str] = set()
     for i, piece in enumerate(draft.pieces):
         if piece.kind == "prose":
-            below = next(one for one in draft.pieces[i:] if one.nodes)
-            yield make_cell(
-                "markdown", ids.take(f"about-{wish_for(below)}"), piece.text
-            )
+            below = [wish_for(one) for one in draft.pieces[i:] if one.nodes]
+            id = ids.take("-".join(["about", *below[:1]]))
+            yield make_cell("markdown", id, piece.text)
             continue
         twice = seen & set(piece.names)
         internal = twice or mark_of(piece.nodes, draft.public) == "exporti"

@@ -187,6 +187,7 @@ ODD = {
     "docstring that is not one": "x = 1\n'''Text.'''\n",
     "docstring with a comment": '"""Text."""  # noqa: D400\nx = 1\n',
     "only a docstring": '"""Text."""\n',
+    "only words around names": "# Words.\n\n'''Doc.'''\n\n__all__ = ['f']\n",
     "f-string first": 'f"{1}"\nx = 1\n',
     "future": '"""T."""\nfrom __future__ import annotations\n\nimport os\nx: y = 1\n',
     "future with more": "from __future__ import annotations; import os\nx = 1\n",
