@@ -18,7 +18,7 @@ def render_readme(notebook: Notebook, flags: tuple[str, ...] = ()) -> str:
     said = read_directives(notebook, flags)
     for cell, directives in zip(notebook.cells, said, strict=True):
         if cell.kind == "markdown":
-            parts.append(cell.source.strip())
+            parts.append(split_head(cell.source).body.strip())
         elif cell.kind == "code" and is_shown(directives):
             parts += render_code(cell, directives, notebook.language)
     return "\n\n".join(part for part in parts if part) + "\n"
