@@ -115,10 +115,10 @@ def find_markers(
 
     `tree` is the text's syntax tree, if it is there already.
     """
-    found = {}
-    for number, line in enumerate(text.split("\n"), start=1):
-        match = MARKER.fullmatch(line) if line.startswith("# %% ") else None
-        if match and (known is None or match[1] in known):
+    found, number, at = {}, 1, 0
+    for match in MARKER.finditer(text):
+        number, at = number + text.count("\n", at, match.start()), match.start()
+        if known is None or match[1] in known:
             found[number] = match[1]
     if not found:
         return {}
@@ -128,7 +128,7 @@ def find_markers(
     return found
 
 
-MARKER = re.compile(r"# %% ([a-zA-Z0-9_-]{1,64})")
+MARKER = re.compile(r"(?m)^# %% ([a-zA-Z0-9_-]{1,64})$")
 
 
 def first_line(node: ast.stmt) -> int:

@@ -5,7 +5,7 @@ import ast
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from textwrap import dedent
@@ -38,7 +38,6 @@ from litml.package import (
     Run,
     find_stale,
     is_settled,
-    leave_stamps,
     make_report,
     next_record,
     read,
@@ -59,7 +58,7 @@ from litml.parts import (
     split_module,
 )
 from litml.project import ConfigError, Project
-from litml.record import Entry, checksum, dump_record
+from litml.record import Entry, checksum, dump_record, load_record
 from litml.text import read_source
 
 __all__ = ["SyncReport", "sync_project"]
@@ -324,7 +323,9 @@ def bring_home(sync: Sync, target: str) -> None:
 # %% follow_names
 def follow_names(sync: Sync, rename: bool) -> list[str]:
     """Rename what was renamed; return a line for each gone name that is still used."""
-    from litml.uses import Gone, find_uses, rename_uses  # most edits do without
+    if not any(pair.gone for pair in sync.pairs):
+        return []
+    from litml.uses import Gone, find_uses, rename_uses
 
     found: dict[tuple[str, str], list[str]] = {}
     for pair in [one for one in sync.pairs if one.gone]:
@@ -442,8 +443,9 @@ def sync_project(
     if check:
         return sync_edited(Sync(run, take or {}), rename)
     with locked(run.notes_dir), Transaction(run.notes_dir) as transaction:
-        sync = Sync(start_run(project), take or {})
-        sync.run.stage = transaction.stage
+        run.record = load_record(run.notes_dir / RECORD, run.record.key)
+        run.stage = transaction.stage
+        sync = Sync(run, take or {})
         report = sync_edited(sync, rename)
         if not report.problems and not report.conflicts:
             report = finish(sync, report, transaction)
@@ -486,8 +488,6 @@ def finish(sync: Sync, report: SyncReport, transaction: Transaction) -> SyncRepo
     record = next_record(run, done, transaction)
     transaction.stage(run.notes_dir / RECORD, dump_record(record))
     transaction.commit()
-    with suppress(OSError):
-        leave_stamps(run, record)
     return replace(report, problems=stale)
 
 
