@@ -55,13 +55,24 @@ class Hunk:
 
 
 def hunks(base: list[str], edited: list[str]) -> list[Hunk]:
-    """Return what changed from the base to the edited lines."""
+    """Return what changed from the base to the edited lines.
+
+    What both have at their ends is set aside: many equal lines, as in a table, would
+    take the matcher minutes.
+    """
     from difflib import SequenceMatcher  # not needed if one side did nothing
 
-    matcher = SequenceMatcher(None, base, edited, autojunk=False)
+    top, end = 0, min(len(base), len(edited))
+    while top < end and base[top] == edited[top]:
+        top += 1
+    below = 0
+    while below < end - top and base[-1 - below] == edited[-1 - below]:
+        below += 1
+    old, new = base[top : len(base) - below], edited[top : len(edited) - below]
+    matcher = SequenceMatcher(None, old, new, autojunk=False)
     return [
-        Hunk(start, end, tuple(edited[low:high]))
-        for tag, start, end, low, high in matcher.get_opcodes()
+        Hunk(start + top, stop + top, tuple(new[low:high]))
+        for tag, start, stop, low, high in matcher.get_opcodes()
         if tag != "equal"
     ]
 

@@ -27,6 +27,7 @@ __all__ = [
     "Pair",
     "bare_chunks",
     "drop_derived",
+    "refuse_headings",
     "headings_of",
     "texts_of",
     "code_of",
@@ -132,19 +133,15 @@ def drop_derived(pair: Pair) -> None:
     """Take derived lines out of the edited module; raises if there are new ones."""
     old = Counter(headings_of(pair.base))
     prose = {f"# {one}" for chunk in pair.ours.chunks for one in chunk.headings}
-    for heading in headings_of(pair.theirs):
-        if heading not in prose and heading not in old:
-            hint = "edit the heading in the notebook"
-            message = f"`{heading}` comes from the notebook's prose"
-            raise SyncError(message, at=Location(pair.name), hint=hint)
+    refuse_headings(pair, prose | old.keys())
     code = {line for text in texts_of(pair.base) for line in text.split("\n")}
     bare = {f"# %% {chunk.cell}" for chunk in bare_chunks(pair.ours)}
     derived = {*old, *prose, *bare} - code
-    found = old - Counter(headings_of(pair.theirs))
+    missing = old - Counter(headings_of(pair.theirs))
 
     def clean(part: Part) -> Part:
         text, dropped = without_comments(part.text, derived)
-        found.subtract(dropped)
+        missing.subtract(dropped)
         return replace(part, text=text)
 
     pair.theirs = replace(
@@ -153,8 +150,18 @@ def drop_derived(pair: Pair) -> None:
         prelude=clean(pair.theirs.prelude),
         parts=tuple(clean(part) for part in pair.theirs.parts),
     )
-    for heading in +found:
+    for heading in prose & (+missing).keys():
         pair.notes.append(f"{pair.name}: `{heading}` is the notebook's, and comes back")
+
+
+def refuse_headings(pair: Pair, known: Collection[str]) -> None:
+    """Raise if somebody wrote a heading into the module."""
+    for heading in headings_of(pair.theirs):
+        if heading not in known:
+            at = Location(pair.name, line=pair.text.split("\n").index(heading) + 1)
+            hint = "edit the heading in the notebook"
+            message = f"`{heading}` comes from the notebook's prose"
+            raise SyncError(message, at=at, hint=hint)
 
 
 def headings_of(module: ModuleText) -> list[str]:

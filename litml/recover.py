@@ -223,7 +223,8 @@ def drop_copies(
     best: dict[str, tuple[float, int]] = {}
     for i, part in enumerate(parts):
         if counts[part.id] > 1:
-            matcher = SequenceMatcher(None, base.get(part.id, ""), part.text)
+            before = base.get(part.id, "").split("\n")
+            matcher = SequenceMatcher(None, before, part.text.split("\n"))
             best[part.id] = max(best.get(part.id, (-1.0, 0)), (matcher.ratio(), -i))
     kept = []
     for i, part in enumerate(parts):

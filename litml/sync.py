@@ -95,22 +95,23 @@ def open_pair(
     if base is None and "" in take:
         base = Base(tuple(ids), now if take[""] == "theirs" else theirs)
     if base is None:
-        raise SyncError(
-            "nobody knows what this module was like before it was edited",
-            at=Location(name),
-            hint="`--take module` makes the notebook say what the module says",
-        )
+        message = "nobody knows what this module was like before it was edited"
+        hint = "`--take module` makes the notebook say what the module says"
+        raise SyncError(message, at=Location(name), hint=hint)
     refuse_conflicts(theirs, name, base.text)
     refuse_merging(ours, base.text)
-    if theirs.split("\n")[0] not in (base.text.split("\n")[0], now.split("\n")[0]):
-        hint = "litml writes it; put the line back"
-        raise SyncError("the first line was edited", at=Location(name), hint=hint)
+    refuse_first_line(theirs, name, base.text, now)
     old, new = split_both(name, ours, base, theirs)
     owners = {share.notebook: share.module for share in shares}
-    alone = now == base.text or (
-        contents(now, name, ids) == contents(base.text, name, base.ids)
-    )
+    alone = contents(now, name, ids) == contents(base.text, name, base.ids)
     return Pair(name, theirs, target, notebooks, owners, ours, old, new, take, alone)
+
+
+def refuse_first_line(text: str, name: str, *known: str) -> None:
+    """Raise unless the first line is that of a text that litml wrote."""
+    if text.split("\n")[0] not in [one.split("\n")[0] for one in known]:
+        hint = "litml writes it; put the line back"
+        raise SyncError("the first line was edited", at=Location(name), hint=hint)
 
 
 # %% read_module
@@ -363,6 +364,8 @@ def export_all(sync: Sync, files: Mapping[str, bytes]) -> dict[str, Exported]:
             fresh[name] = read(run, name, data)
             own = targets_of(run, fresh[name][1])
             run.entries[name] = replace(run.entries[name], targets=own)
+    if sync.problems:
+        return {}
     targets = {target for name in fresh for target in run.entries[name].targets}
     for target in sorted({*pairs, *targets} - {"", README}):
         names = [name for name in run.paths if name in run.makers[target]]

@@ -23,6 +23,7 @@ import pytest
 from conftest import Sandbox, code, prose
 from hypothesis import given
 from hypothesis import strategies as st
+from test_export import Exported, drawn_cells
 from test_export_faults import Saboteur, posix_only
 
 import litml.sync
@@ -1089,6 +1090,207 @@ def test_a_rename_where_an_id_stands_twice(shared: Sandbox) -> None:
     """`b2` of another module is looked at, `b` of this one is not."""
     changed, report = edit_shared(shared, ("def b()", "def bb()"))
     assert changed == {"01_data/b": "#| export\ndef bb(): ..."} and not report.notes
+
+
+# Odd code ----------------------------------------------------------------------------
+
+
+@given(cells=drawn_cells(), data=st.data())
+def test_odd_code(
+    new_project: Callable[[], Sandbox], cells: list[Exported], data: st.DataObject
+) -> None:
+    """Strings that look like markers, closing comments, semicolons, blanks at ends."""
+    project = one_project(new_project)
+    Small(project, 1)
+    path = project.write(
+        "01_small.ipynb", *(c.cell(f"c{i}") for i, c in enumerate(cells))
+    )
+    export_project(find_project(project.root), force=True)
+    before, _ = cells_of(path.read_bytes())
+    module = project.root / "mylib/small.py"
+    head, *chunks = re.split(r"\n\n\n(?=# %% c\d+\n)", module.read_text())
+    edits = ["keep", "below", "above", "delete", "comment"]
+    kept = set(before)
+    for i, chunk in enumerate(chunks):
+        edit = data.draw(st.sampled_from(edits)) if len(kept) > 1 else "keep"
+        first, _, rest = chunk.partition("\n")
+        new = {
+            "keep": chunk,
+            "below": f"{chunk.rstrip()}\nlower_{i} = {i}",
+            "above": f"{first}\nupper_{i} = {i}\n{rest}",
+            "delete": "",
+            "comment": f"{chunk.rstrip()}\n# {i}",
+        }
+        chunks[i] = new[edit]
+        kept -= {first.removeprefix("# %% ")} if edit != "keep" else set()
+    module.write_text("\n\n\n".join([head, *filter(None, chunks)]) + "\n")
+    wanted = meaning(module.read_text())
+    report = sync_project(find_project(project.root))
+    assert not report.problems and not report.conflicts
+    assert meaning(module.read_text()) == wanted
+    after, _ = cells_of(path.read_bytes())
+    assert all(after[name] == before[name] for name in kept)
+    assert sync_project(find_project(project.root)) == SyncReport()
+
+
+GROWN = [
+    prose("t", "# Net\n\n> A net."),
+    code("i", "#| export\nfrom fastcore.basics import patch"),
+    code("Net", "#| export\nclass Net:\n    def __init__(self):\n        self.n = 0"),
+    code(
+        "fit",
+        "#| export\n@patch\ndef fit(self: Net, n: int) -> int:\n"
+        '    """Fit."""\n    return n',
+    ),
+]
+
+
+@pytest.fixture
+def grown(project: Sandbox) -> Core:
+    """Return a project with a class that grows in a later cell."""
+    core = Core(project, odd_bytes(GROWN))
+    assert core.text.count("def fit(self") == 2, "in the class, for type checkers"
+    return core
+
+
+def test_a_method_of_a_grown_class(grown: Core) -> None:
+    """What type checkers see of it in the class is made anew."""
+    grown.edit(("def fit(self: Net, n: int)", "def fit(self: Net, n: float)"))
+    grown.sync(touched="fit")
+    assert grown.text.count("n: float") == 2
+    grown.edit(("self.n = 0", "self.n = 1"), ("    return n", "    return n + 1"))
+    grown.sync(touched="Net fit")
+
+
+def test_a_signature_in_a_grown_class(grown: Core) -> None:
+    grown.edit(("def fit(self, n: int)", "def fit(self, n: float)"))
+    said = grown.refuse()
+    assert "`def fit(self, n: float) -> int:`" in said
+    assert "edit the method itself, which stands below" in said
+    grown.edit(
+        ("def fit(self, n: float) -> int:", "def fit(self, n: int) -> int:  # noqa")
+    )
+    assert "edit the method itself" in grown.refuse()
+
+
+def test_a_formatter_over_a_grown_class(grown: Core) -> None:
+    raw = grown.notebook.read_bytes()
+    grown.edit(
+        (
+            "def fit(self, n: int) -> int:",
+            "def fit(\n            self,\n            n: int,\n        ) -> int:",
+        )
+    )
+    grown.sync()
+    assert grown.notebook.read_bytes() == raw
+
+
+def test_a_method_renamed_by_a_tool(grown: Core) -> None:
+    text = grown.text.replace("def fit(", "def train(")
+    grown.module.write_text(text)
+    grown.sync(touched="fit")
+    assert grown.text.count("def train(self") == 2
+
+
+def test_a_module_that_makes_its_own_all(project: Sandbox) -> None:
+    cells = [
+        code("no", "#| no_all"),
+        *CORE[1:],
+        code("all", '#| export\n__all__ = ["load"]'),
+    ]
+    core = Core(project, odd_bytes(cells))
+    core.edit(('__all__ = ["load"]', '__all__ = ["load", "save"]'))
+    assert core.sync(touched="all").source("all").endswith('["load", "save"]')
+
+
+def test_a_docstring_in_the_first_cell(project: Sandbox) -> None:
+    first = code(
+        "doc", '#| export\n"""The module."""\n\nfrom __future__ import annotations'
+    )
+    core = Core(project, odd_bytes([first, *CORE[1:]]))
+    core.edit(('"""The module."""', '"""The whole module."""'))
+    core.edit(("    second,\n", "    second,\n    third,\n"))
+    assert '"""The whole module."""' in core.sync(touched="doc c2").source("doc")
+    core.edit(("# %% doc\n", '"""Another."""\n\n# %% doc\n'))
+    assert "no title cell to live in" in core.refuse()
+
+
+def test_a_module_of_which_nothing_is_left(core: Core) -> None:
+    core.module.write_text("\n".join(core.text.split("\n")[:2]) + "\n")
+    said = core.refuse()
+    assert "no cell of this module would be left\n  at mylib/core.py" in said
+
+
+def test_a_notebook_that_is_broken(core: Core) -> None:
+    core.edit(("open(path)\n\n", "open(path, 'rb')\n\n"))
+    core.project.write_bytes("09_other.ipynb", b"{")
+    assert "cut off" in core.refuse()
+
+
+def test_a_module_whose_notebook_is_gone(core: Core) -> None:
+    core.edit(("open(path)\n\n", "open(path, 'rb')\n\n"))
+    text = core.text
+    core.notebook.unlink()
+    said = core.run("sync")
+    assert said.code == 1
+    assert "no notebook exports this module any more\n  at mylib/core.py" in said.err
+    assert core.text == text
+
+
+def test_a_function_moves_to_another_module(core: Core) -> None:
+    utils = core.project.root / "mylib/utils.py"
+    priv = core.chunk("c6")
+    core.edit((priv, ""), ("    second,\n", "    second,\n    _priv,\n"))
+    utils.write_text(f"{utils.read_text()}\n\n{PRIV}\n")
+    said = core.sync(touched="c2", gone="c6")
+    assert "_priv" not in said.err, "it is imported now"
+    assert f"# %% priv\n{PRIV}\n" in utils.read_text()
+
+
+def test_both_sides_add_imports(core: Core) -> None:
+    """By lines they conflict; but they do not disagree."""
+    core.edit(("import json\n", "import json\nimport io\n"))
+    core.edit_notebook("c2", ("import json\n", "import json\nimport os\n"))
+    core.sync(touched="c2", exact=False)
+    assert "import io\n" in core.text and "import os\n" in core.text
+    core.edit(("import json\n", "import json as j\n"))
+    core.edit_notebook("c2", ("import json\n", "from json import load\n"))
+    assert "nbs/00_core.ipynb, cell c2" in core.refuse()
+    core.sync("--take", "c2=module", touched="c2")
+
+
+def test_both_sides_add_the_same_function(core: Core) -> None:
+    new = "\n\n\ndef count(rows):\n    return len(rows)"
+    core.module.write_text(core.text.rstrip() + new + "\n")
+    cells = json.loads(core.notebook.read_bytes())["cells"]
+    cells.append(code("n1", f"#| export{new.rstrip()[2:]}"))
+    core.notebook.write_bytes(odd_bytes(cells))
+    core.sync()
+    core.edit(("return len(rows)", "return len(list(rows))"))
+    cells[-1]["id"] = "n2"
+    core.notebook.write_bytes(odd_bytes(cells))
+    core.sync(touched="n2")
+
+
+def test_both_sides_add_a_function_of_one_name(core: Core) -> None:
+    core.module.write_text(f"{core.text}\n\ndef count(rows):\n    return len(rows)\n")
+    cells = json.loads(core.notebook.read_bytes())["cells"]
+    cells.append(code("n1", "#| export\ndef count(rows):\n    return sum(rows)"))
+    core.notebook.write_bytes(odd_bytes(cells))
+    assert (
+        "both sides changed the same lines\n  at nbs/00_core.ipynb, cell n1"
+        in core.refuse()
+    )
+
+
+def test_a_diff_and_json(core: Core) -> None:
+    core.edit(("open(path)\n\n", "open(path, 'rb')\n\n"))
+    said = core.run("sync", "--check", "--diff")
+    assert "would be updated: nbs/00_core.ipynb, cell c3\n" in said.out
+    assert "-    text = open(path)\n+    text = open(path, 'rb')\n" in said.out
+    found = json.loads(core.run("sync", "--json").out)
+    assert found["changes"] == [{"at": "nbs/00_core.ipynb, cell c3", "what": "updated"}]
+    assert found["written"] == ["nbs/00_core.ipynb"], "the module is as it should be"
 
 
 # Laws --------------------------------------------------------------------------------
