@@ -498,9 +498,9 @@ def edit_module(text: str, rng: random.Random, kinds: list[str]) -> str | None:
 def edit_notebook(
     raw: bytes, free: set[str], rng: random.Random
 ) -> tuple[bytes, set[str]]:
-    """Return a notebook with some cells changed, new or gone, and the ids of those.
+    """Return a notebook with some cells changed, new, moved or gone, and their ids.
 
-    `free` are the ids of exported cells that may be changed; all others may be, too.
+    `free` are the ids of exported cells that may be touched; all others may be, too.
     """
     changed: set[str] = set()
     notebook = parse_notebook(raw, "edited")
@@ -513,27 +513,39 @@ def edit_notebook(
         ]
         if not cells:
             break
-        cell = rng.choice(cells)
-        if rng.random() < 0.25:
-            data = {
-                "cell_type": "code",
-                "execution_count": None,
-                "id": f"n{rng.randrange(10**6)}",
-            }
-            data |= {"metadata": {}, "outputs": [], "source": ["1 + 1"]}
-            if "id" not in cell.data:
-                del data["id"]
-            changed.add(data.get("id", ""))
-            notebook.cells.insert(notebook.cells.index(cell) + 1, Cell(data, "n"))
-            continue
+        cell, kind = rng.choice(cells), rng.random()
+        at = notebook.cells.index(cell)
         changed.add(cell.id)
-        text = (
-            "\n\nMore is said here."
-            if cell.kind != "code"
-            else f"\n# note {rng.randrange(99)}"
-        )
-        cell.source = cell.source.rstrip() + text
+        if kind < 0.3:
+            notebook.cells.insert(at + 1, make_cell(rng, "id" in cell.data))
+        elif kind < 0.4:
+            del notebook.cells[at]
+        elif kind < 0.5:
+            del notebook.cells[at]
+            places = [i for i, c in enumerate(notebook.cells) if not is_frame(c)]
+            notebook.cells.insert(rng.choice([*places, len(notebook.cells)]), cell)
+        elif cell.kind == "code":
+            cell.source = f"{cell.source.rstrip()}\n# note {rng.randrange(99)}"
+        else:
+            cell.source = f"{cell.source.rstrip()}\n\nMore is said here."
     return notebook.to_bytes(), changed
+
+
+def make_cell(rng: random.Random, has_id: bool) -> Cell:
+    """Return a new code cell, an example or an exported function."""
+    number = rng.randrange(10**6)
+    export = f"#| export\ndef noted_{number}():\n    return {number}"
+    data = {
+        "cell_type": "code",
+        "execution_count": None,
+        "id": f"n{number}",
+        "metadata": {},
+        "outputs": [],
+        "source": rng.choice(["1 + 1", export]).splitlines(True),
+    }
+    if not has_id:
+        del data["id"]
+    return Cell(data, f"n{number}")
 
 
 def exported_ids(raw: bytes) -> set[str]:
@@ -740,6 +752,9 @@ def judge_cells(
         if frame != frame_now:
             return "the text around the cells changed"
         exported = exported_ids(data)
+        examples = [name for name in before if name not in exported]
+        if [name for name in now if name in examples] != examples:
+            return "cells that are not exported changed their order"
         for name, text in before.items():
             source = "".join(json.loads(text)["source"])
             is_free = name not in exported and not source.startswith("# ")
