@@ -7,8 +7,8 @@ import keyword
 import os
 import re
 import tomllib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from litml.text import is_notebook, refuse_pairs
 __all__ = [
     "ConfigError",
     "Config",
+    "Kind",
+    "check_table",
     "Nbdev",
     "Project",
     "find_project",
@@ -38,7 +40,10 @@ class ConfigError(LitmlError):
 # %% Config
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The table `[tool.litml]`; `timeout` is in seconds, folders are relative."""
+    """The table `[tool.litml]`; `timeout` is in seconds, folders are relative.
+
+    `tables` holds the tables below it, by their names, for whoever can read them.
+    """
 
     notebooks: str = "nbs"
     package: str = ""
@@ -46,38 +51,60 @@ class Config:
     readme: str = ""
     timeout: float = 600.0
     test_flags: tuple[str, ...] = ()
+    tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+# %% check-table
+Kind = tuple[type | tuple[type, ...], str]  # the types, and how a message calls them
+
+
+def check_table(
+    table: Mapping[str, Any],
+    kinds: Mapping[str, Kind],
+    name: str,
+    file: str = "pyproject.toml",
+) -> None:
+    """Raise `ConfigError` at the first key that is unknown or of a wrong kind."""
+    at = Location(file)
+    for key, value in table.items():
+        if key not in kinds:
+            hint = suggest(key, kinds)
+            raise ConfigError(f"unknown key `{key}` in [{name}]", at=at, hint=hint)
+        kind, description = kinds[key]
+        items = value if isinstance(value, list) else []
+        fits = isinstance(value, kind) and all(isinstance(item, str) for item in items)
+        if not fits or (isinstance(value, bool) and kind is not bool):
+            message = f"`{key}` in [{name}] is {description}, not {value!r}"
+            raise ConfigError(message, at=at)
 
 
 # %% parse_config
-KINDS: dict[str, tuple[type | tuple[type, ...], str]] = {
+TABLES = ("clean", "merge", "run", "kernel", "test", "docs", "release")
+KINDS: dict[str, Kind] = {
     "notebooks": (str, "a string"),
     "package": (str, "a string"),
     "exclude": (list, "a list of strings"),
     "readme": (str, "a string"),
     "timeout": ((int, float), "a number of seconds"),
     "test-flags": (list, "a list of strings"),
+    **{name: (dict, "a table") for name in TABLES},
 }
 
 
 def parse_config(table: dict[str, Any], file: str = "pyproject.toml") -> Config:
     """Turn the table into a `Config`; raises `ConfigError` at the first wrong key."""
-    at = Location(file)
+    check_table(table, KINDS, "tool.litml", file)
+    tables = {name: table[name] for name in TABLES if name in table}
     values: dict[str, Any] = {}
     for key, value in table.items():
-        if key not in KINDS:
-            hint = suggest(key, KINDS)
-            raise ConfigError(f"unknown key `{key}` in [tool.litml]", at=at, hint=hint)
-        kind, description = KINDS[key]
-        items = value if isinstance(value, list) else []
-        fits = isinstance(value, kind) and all(isinstance(item, str) for item in items)
-        if not fits or isinstance(value, bool):
-            message = f"`{key}` in [tool.litml] is {description}, not {value!r}"
-            raise ConfigError(message, at=at)
+        if key in tables:
+            continue
         if key in ("notebooks", "package", "readme") and leads_out(value):
             message = f"`{key}` in [tool.litml] leads out of the project: {value!r}"
-            raise ConfigError(message, at=at)
-        values[key.replace("-", "_")] = tuple(items) if kind is list else value
-    return Config(**values)
+            raise ConfigError(message, at=Location(file))
+        value = tuple(value) if isinstance(value, list) else value
+        values[key.replace("-", "_")] = value
+    return Config(**values, tables=tables)
 
 
 def leads_out(path: str) -> bool:
