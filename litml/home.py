@@ -6,13 +6,22 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 from zlib import crc32
 
 from litml.cells import read_directives, split_head
 from litml.edit import Conflict, Edit, Piece, apply_edits, merge_text, plan_edits
 from litml.export import Chunk, Module
 from litml.notebook import Cell, LitmlError, Location, Notebook
-from litml.parts import ModuleText, Part, first_line, last_line
+from litml.parts import (
+    ModuleText,
+    Part,
+    first_line,
+    last_line,
+    paragraphs,
+    texts_of,
+    words_of,
+)
 from litml.recover import (
     follow_ids,
     names_in,
@@ -29,14 +38,9 @@ __all__ = [
     "drop_derived",
     "refuse_headings",
     "headings_of",
-    "texts_of",
-    "code_of",
     "sync_docstring",
     "is_title",
-    "paragraphs",
-    "no_home",
     "sync_imports",
-    "words_of",
     "sync_cells",
 ]
 
@@ -170,17 +174,6 @@ def headings_of(module: ModuleText) -> list[str]:
     return [heading for part in parts for heading in part.headings]
 
 
-def texts_of(module: ModuleText) -> list[str]:
-    """Return the texts of a module in their order, derived lines left out."""
-    parts = [module.imports, module.prelude, *module.parts]
-    return [part.text for part in parts if part.text]
-
-
-def code_of(module: ModuleText) -> str:
-    """Return the code of a module in its order, derived lines left out."""
-    return "\n\n".join(texts_of(module))
-
-
 # %% without_comments
 def without_comments(text: str, unwanted: set[str]) -> tuple[str, list[str]]:
     """Return code without certain comments at its top level, and those it had."""
@@ -229,13 +222,7 @@ def is_title(cell: Cell) -> bool:
     return cell.kind == "markdown" and cell.source.startswith("# ")
 
 
-# %% paragraphs
-def paragraphs(docstring: str) -> tuple[str, str]:
-    """Return a docstring's first paragraph on one line, and what follows it."""
-    first, _, rest = docstring.strip().partition("\n\n")
-    return " ".join(first.split()), rest.strip()
-
-
+# %% no_home
 def no_home(pair: Pair, message: str, hint: str) -> SyncError:
     """Return the error for an edit at the top of the module."""
     return SyncError(message, at=Location(pair.name, line=2), hint=hint)
@@ -306,11 +293,6 @@ def sync_imports(pair: Pair) -> str:
             edit = Edit(action, Piece(chunk.cell, text or chunk.code))
             apply_plan(pair, [edit], [])
     return ""
-
-
-def words_of(text: str) -> list[str]:
-    """Return the lines of code that are not blank."""
-    return [line.rstrip() for line in text.split("\n") if line.strip()]
 
 
 # %% merge_imports
@@ -515,6 +497,9 @@ def apply_to(pair: Pair, notebook: Notebook, edits: Sequence[Edit]) -> None:
         before = split_head(cell.source).body if cell else ""
         after = "" if edit.action == "delete" else edit.piece.text
         pair.changes.append(Change(at, WORDS[edit.action], before, after))
+        if edit.action == "move" and (left := examples_of(notebook, edit.piece.id)):
+            note = f"{at}: moved, and its examples were not: {', '.join(left)}"
+            pair.notes.append(note)
 
     def source_of(cell: Cell | None, piece: Piece) -> str:
         if cell:
@@ -539,6 +524,14 @@ def is_example(cell: Cell, said: Collection[str]) -> bool:
     """Is it a code cell that is not exported, such as stand below a definition?"""
     words = {"export", "exporti", "exports"}
     return cell.kind == "code" and words.isdisjoint(said)
+
+
+def examples_of(notebook: Notebook, name: str) -> list[str]:
+    """Return the ids of the examples that stand below a cell."""
+    said = read_directives(notebook, strict=False)
+    at = [cell.id for cell in notebook.cells].index(name) + 1
+    below = list(zip(notebook.cells, said, strict=True))[at:]
+    return [cell.id for cell, one in takewhile(lambda c: is_example(*c), below)]
 
 
 def top_of(pair: Pair, notebook: Notebook) -> int:

@@ -4,7 +4,6 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from litml.home import paragraphs, words_of
 from litml.notebook import LitmlError
 from litml.package import (
     Base,
@@ -15,7 +14,7 @@ from litml.package import (
     read_committed,
     render_target,
 )
-from litml.parts import split_module
+from litml.parts import paragraphs, split_module, words_of
 
 __all__ = []
 

@@ -30,6 +30,10 @@ __all__ = [
     "last_line",
     "split_module",
     "read_header",
+    "texts_of",
+    "code_of",
+    "words_of",
+    "paragraphs",
     "locate",
 ]
 
@@ -264,6 +268,30 @@ def take_blocks(text: str) -> tuple[str, Sequence[int], tuple[str, ...]]:
 
     ungrown = ungrow(text)
     return ungrown.text, ungrown.lines, ungrown.blocks
+
+
+# ## What a module says
+# %% texts_of
+def texts_of(module: ModuleText) -> list[str]:
+    """Return the texts of a module in their order, derived lines left out."""
+    parts = [module.imports, module.prelude, *module.parts]
+    return [part.text for part in parts if part.text]
+
+
+def code_of(module: ModuleText) -> str:
+    """Return the code of a module in its order, derived lines left out."""
+    return "\n\n".join(texts_of(module))
+
+
+def words_of(text: str) -> list[str]:
+    """Return the lines of code that are not blank."""
+    return [line.rstrip() for line in text.split("\n") if line.strip()]
+
+
+def paragraphs(docstring: str) -> tuple[str, str]:
+    """Return a docstring's first paragraph on one line, and what follows it."""
+    first, _, rest = docstring.strip().partition("\n\n")
+    return " ".join(first.split()), rest.strip()
 
 
 # ## From a line to its cell

@@ -18,15 +18,11 @@ from litml.home import (
     Pair,
     SyncError,
     bare_chunks,
-    code_of,
     drop_derived,
     note_change,
-    paragraphs,
     sync_cells,
     sync_docstring,
     sync_imports,
-    texts_of,
-    words_of,
 )
 from litml.notebook import LitmlError, Location, Notebook
 from litml.origin import contents, find_base
@@ -50,12 +46,16 @@ from litml.package import (
 from litml.parts import (
     CONFLICT,
     ModuleText,
+    code_of,
     find_markers,
     locate,
+    paragraphs,
     parse_module,
     parse_quietly,
     refuse_conflicts,
     split_module,
+    texts_of,
+    words_of,
 )
 from litml.project import ConfigError, Project
 from litml.record import Entry, checksum, dump_record, load_record

@@ -240,6 +240,15 @@ def test_06_two_chunks_swapped(core: Core) -> None:
     ]
 
 
+def test_06_a_cell_with_an_example(core: Core) -> None:
+    load = core.chunk("c3")
+    core.edit((load, ""))
+    core.module.write_text(f"{core.text}\n\n{load.rstrip()}\n")
+    said = core.sync()
+    assert said.order[-1] == "c3"
+    assert "cell c3: moved, and its examples were not: c4" in said.err
+
+
 def test_07_a_marker_deleted(core: Core) -> None:
     raw = core.notebook.read_bytes()
     core.edit(("# %% c5\n", ""))
@@ -477,6 +486,21 @@ def test_29_the_docstring(core: Core) -> None:
     core.edit(("The heart of it.", "The very heart of it."))
     said = core.sync(touched="c0")
     assert said.source("c0") == "# Core\n\n> The very heart of it."
+
+
+def test_29_a_docstring_where_there_was_none(project: Sandbox) -> None:
+    core = Core(project, odd_bytes([prose("c0", "# Core\n\nProse."), *CORE[1:]]))
+    core.edit(("`litml sync`.\n", '`litml sync`.\n"""The heart of it."""\n'))
+    said = core.sync(touched="c0")
+    assert said.source("c0") == "# Core\n\n> The heart of it.\n\nProse."
+
+
+def test_29_a_docstring_edited_on_both_sides(core: Core) -> None:
+    core.edit(("The heart of it.", "The heart of all."))
+    core.edit_notebook("c0", ("The heart of it.", "The core of it."))
+    assert "the same lines\n  at nbs/00_core.ipynb, cell c0" in core.refuse()
+    said = core.sync("--take", "c0=module", touched="c0", exact=False)
+    assert said.source("c0").endswith("> The heart of all.")
 
 
 def test_29_a_docstring_without_a_home(core: Core) -> None:
