@@ -6,14 +6,13 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from litml.notebook import LitmlError
 
 if TYPE_CHECKING:
-    from argparse import ArgumentParser, Namespace
+    from argparse import ArgumentParser
 
 __all__ = ["FINE", "PROBLEMS", "FAULT"]
 
@@ -77,11 +76,10 @@ def is_terminal() -> bool:
 # %% Command
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command: its help, its arguments, and what runs it."""
+    """One command: its help, and the module of litml that it is in."""
 
     help: str
-    add: Callable[[ArgumentParser], None]
-    run: Callable[[Namespace], int]
+    module: str
 
 
 # %% add_json
