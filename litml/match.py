@@ -1,0 +1,201 @@
+# Exported from nbs/08_match.ipynb. Edit either side, then run `litml sync`.
+"""Find out which cell of one version of a notebook is which cell of another."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from litml.edit import Piece
+
+__all__ = [
+    "match_cells",
+    "open_cells",
+    "match_ids",
+    "SIMILAR",
+    "same_text",
+    "unique_ids",
+    "match_order",
+    "common_order",
+    "match_moved",
+    "similarity",
+    "SHORT",
+    "LONG",
+    "ratio",
+    "match_similar",
+]
+
+
+# %% match_cells
+def match_cells(base: Sequence[Piece], other: Sequence[Piece]) -> dict[int, int]:
+    """Pair places in `base` with places in `other`; what has no partner is left out.
+
+    A cell may have been edited, moved, or become another kind on the way.
+    """
+    pairs = match_ids(base, other)
+    pairs |= match_order(base, other, pairs)
+    pairs |= match_moved(base, other, pairs)
+    pairs |= match_similar(base, other, pairs)
+    return dict(sorted(pairs.items()))
+
+
+# %% open_cells
+def open_cells(
+    base: Sequence[Piece], other: Sequence[Piece], pairs: dict[int, int]
+) -> tuple[list[int], list[int]]:
+    """Return the places in both versions that have no partner yet."""
+    taken = set(pairs.values())
+    here = [i for i in range(len(base)) if i not in pairs]
+    return here, [j for j in range(len(other)) if j not in taken]
+
+
+# ## By id
+# %% match_ids
+def match_ids(base: Sequence[Piece], other: Sequence[Piece]) -> dict[int, int]:
+    """Pair cells whose id occurs once on each side, where the ids can be believed."""
+    places = unique_ids(other)
+    named = [(i, places[k]) for k, i in unique_ids(base).items() if k in places]
+    pairs = {i: j for i, j in named if same_text(base[i], other[j])}
+    here, there = open_cells(base, other, pairs)
+    moved = {base[i].text.strip() for i in here} & {
+        other[j].text.strip() for j in there
+    }
+    moved.discard("")
+    edited = [(i, j) for i, j in named if i not in pairs]
+    doubtful = {
+        i for i, j in edited if moved & {base[i].text.strip(), other[j].text.strip()}
+    }
+    if len(doubtful) <= len(pairs):
+        for i, j in edited:
+            if i not in doubtful or similarity(base[i], other[j]) > SIMILAR:
+                pairs[i] = j
+    return pairs
+
+
+SIMILAR = 0.5
+
+
+def same_text(one: Piece, other: Piece) -> bool:
+    """Are both the same kind of cell, with the same text?"""
+    return one.text == other.text and one.kind == other.kind
+
+
+def unique_ids(version: Sequence[Piece]) -> dict[str, int]:
+    """Return the places of the ids that exactly one cell has."""
+    count = Counter(piece.id for piece in version)
+    return {
+        piece.id: i
+        for i, piece in enumerate(version)
+        if count[piece.id] == 1 and piece.id
+    }
+
+
+# ## By order
+# %% match_order
+def match_order(
+    base: Sequence[Piece], other: Sequence[Piece], pairs: dict[int, int]
+) -> dict[int, int]:
+    """Pair open cells of equal text that stand in the same order on both sides."""
+    here, there = open_cells(base, other, pairs)
+    if not here or not there:
+        return {}
+    back = {j: i for i, j in pairs.items()}
+    left = [i if i in pairs else (p.kind, p.text) for i, p in enumerate(base)]
+    right = [back.get(j, (p.kind, p.text)) for j, p in enumerate(other)]
+    return {i: j for i, j in common_order(left, right) if i not in pairs}
+
+
+def common_order(
+    left: Sequence[object], right: Sequence[object]
+) -> list[tuple[int, int]]:
+    """Return the places of what two sequences have in common, in order."""
+    from difflib import SequenceMatcher  # only when ids leave something open
+
+    top, end = 0, min(len(left), len(right))
+    while top < end and left[top] == right[top]:
+        top += 1
+    below = 0
+    while below < end - top and left[-1 - below] == right[-1 - below]:
+        below += 1
+    shift = len(right) - len(left)
+    pairs = [(i, i) for i in range(top)]
+    pairs += [(i, i + shift) for i in range(len(left) - below, len(left))]
+    old, new = left[top : len(left) - below], right[top : len(right) - below]
+    for start, other, size in SequenceMatcher(
+        None, old, new, autojunk=False
+    ).get_matching_blocks():
+        pairs += [(top + start + k, top + other + k) for k in range(size)]
+    return sorted(pairs)
+
+
+# %% match_moved
+def match_moved(
+    base: Sequence[Piece], other: Sequence[Piece], pairs: dict[int, int]
+) -> dict[int, int]:
+    """Pair open cells of equal text wherever they stand."""
+    here, there = open_cells(base, other, pairs)
+    places: dict[tuple[str, str], list[int]] = {}
+    for j in reversed(there):
+        places.setdefault((other[j].kind, other[j].text), []).append(j)
+    found = {}
+    for i in here:
+        same = places.get((base[i].kind, base[i].text))
+        if same and base[i].text.strip():
+            found[i] = same.pop()
+    return found
+
+
+# ## By likeness
+# %% similarity
+def similarity(one: Piece, other: Piece) -> float:
+    """Return how much two cells have in common, from 0 to 1."""
+    texts = one.text, other.text
+    if texts[0] == texts[1]:
+        return 1.0
+    left, right = ([line.strip() for line in text.split("\n")] for text in texts)
+    left, right = ([line for line in side if line] for side in (left, right))
+    found = ratio(left, right)
+    if min(len(left), len(right)) <= SHORT and max(map(len, texts)) < LONG:
+        left, right = (re.findall(r"\w+|[^\w\s]", text) for text in texts)
+        found = max(found, 0.9 * ratio(left, right))
+    return found
+
+
+SHORT = 5  # lines
+LONG = 5000  # characters
+
+
+def ratio(left: list[str], right: list[str]) -> float:
+    """Return the share of items that two lists have in common, in order.
+
+    Counting without order is quick, and an upper bound: it settles most cases.
+    """
+    total = len(left) + len(right)
+    if not total:
+        return 0.0
+    bound = 2 * (Counter(left) & Counter(right)).total() / total
+    if bound <= SIMILAR:
+        return bound
+    return 2 * len(common_order(left, right)) / total
+
+
+# %% match_similar
+def match_similar(
+    base: Sequence[Piece], other: Sequence[Piece], pairs: dict[int, int]
+) -> dict[int, int]:
+    """Pair open cells that are alike, best pair first."""
+    here, there = open_cells(base, other, pairs)
+    scores = []
+    for i in here:
+        for j in there:
+            penalty = 0.2 * (base[i].kind != other[j].kind)
+            penalty += 0.001 * abs(i * len(other) / len(base) - j)
+            score = similarity(base[i], other[j]) - penalty
+            if score > SIMILAR and base[i].text.strip() and other[j].text.strip():
+                scores.append((-score, i, j))
+    found: dict[int, int] = {}
+    taken = set()
+    for _, i, j in sorted(scores):
+        if i not in found and j not in taken:
+            found[i] = j
+            taken.add(j)
+    return found
