@@ -250,10 +250,20 @@ class Kernel:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def execute(self, code: str, timeout: float, name: str = "") -> Execution:
-        """Execute the code of the cell `name`, for at most `timeout` seconds."""
+    async def execute(
+        self, code: str, timeout: float, name: str = "", *, hidden: bool = False
+    ) -> Execution:
+        """Execute the code of the cell `name`, for at most `timeout` seconds.
+
+        With `hidden` it is not counted: code of ours, unseen by the notebook.
+        """
         begun = time.monotonic()
-        request = self.client.execute(code, allow_stdin=False, stop_on_error=False)
+        request = self.client.execute(
+            code,
+            store_history=not hidden,
+            allow_stdin=False,
+            stop_on_error=False,
+        )
         exchange = Exchange([request], OutputArea(self.displays))
         self.busy = True
         await self.follow(exchange, begun + timeout)
@@ -261,7 +271,8 @@ class Kernel:
         reply, failure = exchange.reply, None
         self.busy = reply is None
         if reply is not None:
-            self.cells[reply.get("execution_count", 0)] = name
+            if not hidden:
+                self.cells[reply.get("execution_count", 0)] = name
             failure = judge(reply, exchange.area, self.cells)
         status = Status.FAILED if failure else Status.PASSED
         if late:
