@@ -108,8 +108,9 @@ RULES: dict[str, str] = {
     **dict.fromkeys(["exportd", "hide", "hide_line", "exec_doc"], "none"),
     **dict.fromkeys(["no_all", "params"], "none"),
     **dict.fromkeys(["export", "exporti", "exports", "skip", "eval"], "optional"),
+    **dict.fromkeys(["check-output"], "optional"),
     **dict.fromkeys(["default_exp", "filter_stream"], "required"),
-    **dict.fromkeys(["raises", "timeout", "needs"], "required"),
+    **dict.fromkeys(["raises", "timeout", "needs", "flaky"], "required"),
 }
 QUARTO = frozenset(
     "echo include output warning error message eval label tags id classes results"
@@ -163,6 +164,8 @@ def check_value(name: str, value: str, at: Location) -> None:
     wrong = None
     if name == "timeout" and not re.fullmatch(r"\d*\.?\d+", value):
         wrong = f"`timeout` is a number of seconds, not `{value}`"
+    elif name == "flaky" and not re.fullmatch(r"[1-9]\d*", value):
+        wrong = f"`flaky` is how often a cell may be tried, not `{value}`"
     elif name == "eval" and value not in ("", "false"):
         wrong = f"`eval` is `true` or `false`, not `{value}`"
     elif name == "needs" and (unknown := set(split_words(value)) - set(NEEDS)):
