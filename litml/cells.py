@@ -110,7 +110,7 @@ RULES: dict[str, str] = {
     **dict.fromkeys(["export", "exporti", "exports", "skip", "eval"], "optional"),
     **dict.fromkeys(["check-output"], "optional"),
     **dict.fromkeys(["default_exp", "filter_stream"], "required"),
-    **dict.fromkeys(["raises", "timeout", "needs", "flaky"], "required"),
+    **dict.fromkeys(["raises", "timeout", "needs", "flaky", "outputs"], "required"),
 }
 QUARTO = frozenset(
     "echo include output warning error message eval label tags id classes results"
@@ -168,6 +168,8 @@ def check_value(name: str, value: str, at: Location) -> None:
         wrong = f"`flaky` is how often a cell may be tried, not `{value}`"
     elif name == "eval" and value not in ("", "false"):
         wrong = f"`eval` is `true` or `false`, not `{value}`"
+    elif name == "outputs" and value not in ("drop", "keep", "small"):
+        wrong = f"`outputs` is `drop`, `keep` or `small`, not `{value}`"
     elif name == "needs" and (unknown := set(split_words(value)) - set(NEEDS)):
         wrong = f"`needs` knows {', '.join(NEEDS)}; not `{min(unknown)}`"
     elif name in ("export", "exporti", "exports", "default_exp") and " " in value:
