@@ -4,6 +4,7 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 
 from litml.edit import Piece
 
@@ -22,6 +23,7 @@ __all__ = [
     "LONG",
     "ratio",
     "match_similar",
+    "match_gaps",
 ]
 
 
@@ -35,6 +37,7 @@ def match_cells(base: Sequence[Piece], other: Sequence[Piece]) -> dict[int, int]
     pairs |= match_order(base, other, pairs)
     pairs |= match_moved(base, other, pairs)
     pairs |= match_similar(base, other, pairs)
+    pairs |= match_gaps(base, other, pairs)
     return dict(sorted(pairs.items()))
 
 
@@ -155,7 +158,7 @@ def similarity(one: Piece, other: Piece) -> float:
     left, right = ([line for line in side if line] for side in (left, right))
     found = ratio(left, right)
     if min(len(left), len(right)) <= SHORT and max(map(len, texts)) < LONG:
-        left, right = (re.findall(r"\w+|[^\w\s]", text) for text in texts)
+        left, right = (re.findall(r"\w+", text) for text in texts)
         found = max(found, 0.9 * ratio(left, right))
     return found
 
@@ -184,13 +187,15 @@ def match_similar(
 ) -> dict[int, int]:
     """Pair open cells that are alike, best pair first."""
     here, there = open_cells(base, other, pairs)
+    told = any(base[i].id and base[i].id == other[j].id for i, j in pairs.items())
     scores = []
     for i in here:
         for j in there:
             penalty = 0.2 * (base[i].kind != other[j].kind)
+            penalty += 0.2 * (told and bool(base[i].id and other[j].id))
             penalty += 0.001 * abs(i * len(other) / len(base) - j)
             score = similarity(base[i], other[j]) - penalty
-            if score > SIMILAR and base[i].text.strip() and other[j].text.strip():
+            if score > SIMILAR:
                 scores.append((-score, i, j))
     found: dict[int, int] = {}
     taken = set()
@@ -198,4 +203,23 @@ def match_similar(
         if i not in found and j not in taken:
             found[i] = j
             taken.add(j)
+    return found
+
+
+# %% match_gaps
+def match_gaps(
+    base: Sequence[Piece], other: Sequence[Piece], pairs: dict[int, int]
+) -> dict[int, int]:
+    """Pair open cells, one of them without id, that fill the same gap."""
+    found: dict[int, int] = {}
+    here, there = open_cells(base, other, pairs)
+    if not here or not there:
+        return found
+    steps = [(-1, -1), *sorted(pairs.items()), (len(base), len(other))]
+    for (i, j), (i_end, j_end) in pairwise(steps):
+        gap, other_gap = range(i + 1, i_end), range(j + 1, j_end)
+        kinds = [base[k].kind for k in gap], [other[k].kind for k in other_gap]
+        if kinds[0] == kinds[1] and not set(other_gap) - set(there):
+            same = zip(gap, other_gap, strict=True)
+            found |= {a: b for a, b in same if not (base[a].id and other[b].id)}
     return found
