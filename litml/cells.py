@@ -111,6 +111,7 @@ RULES: dict[str, str] = {
     **dict.fromkeys(["check-output"], "optional"),
     **dict.fromkeys(["default_exp", "filter_stream"], "required"),
     **dict.fromkeys(["raises", "timeout", "needs", "flaky", "outputs"], "required"),
+    **dict.fromkeys(["depends", "gpu-memory"], "required"),
 }
 QUARTO = frozenset(
     "echo include output warning error message eval label tags id classes results"
@@ -157,19 +158,21 @@ def check_directive(
 
 # %% check_value
 NEEDS = ("gpu", "network", "slow")
+VALUES = {
+    "timeout": (r"\d*\.?\d+", "a number of seconds"),
+    "flaky": (r"[1-9]\d*", "how often a cell may be tried"),
+    "eval": (r"(false)?", "`true` or `false`"),
+    "outputs": (r"drop|keep|small", "`drop`, `keep` or `small`"),
+    "gpu-memory": (r"\d+(\.\d+)? ?[KMGT]i?B", "a size such as `6 GB`"),
+}
 
 
 def check_value(name: str, value: str, at: Location) -> None:
     """Raise `DirectiveError` if a value is not of its directive's kind."""
+    pattern, description = VALUES.get(name, ("", ""))
     wrong = None
-    if name == "timeout" and not re.fullmatch(r"\d*\.?\d+", value):
-        wrong = f"`timeout` is a number of seconds, not `{value}`"
-    elif name == "flaky" and not re.fullmatch(r"[1-9]\d*", value):
-        wrong = f"`flaky` is how often a cell may be tried, not `{value}`"
-    elif name == "eval" and value not in ("", "false"):
-        wrong = f"`eval` is `true` or `false`, not `{value}`"
-    elif name == "outputs" and value not in ("drop", "keep", "small"):
-        wrong = f"`outputs` is `drop`, `keep` or `small`, not `{value}`"
+    if pattern and not re.fullmatch(pattern, value):
+        wrong = f"`{name}` is {description}, not `{value}`"
     elif name == "needs" and (unknown := set(split_words(value)) - set(NEEDS)):
         wrong = f"`needs` knows {', '.join(NEEDS)}; not `{min(unknown)}`"
     elif name in ("export", "exporti", "exports", "default_exp") and " " in value:
