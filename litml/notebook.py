@@ -243,7 +243,10 @@ def convert(data: dict[str, Any], at: Location) -> dict[str, Any]:
 
     try:
         new = nbformat.convert(nbformat.from_dict(data), 4)  # type: ignore[no-untyped-call]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (
+        *(KeyError, TypeError, ValueError, AttributeError),
+        nbformat.ValidationError,
+    ) as error:
         raise NotebookError(
             f"cannot be upgraded to nbformat 4: {error}", at=at
         ) from error
