@@ -19,7 +19,7 @@ from litml.canonical import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = [
     "NOTEBOOK_KEYS",
@@ -329,16 +329,23 @@ def clean_cell(
 
 # %% clean_notebook
 class Cleaned(NamedTuple):
-    """What cleaning gave: the bytes, and why they were left alone if they were."""
+    """What cleaning gave: the bytes, and why they were left alone if they were.
+
+    `cells` are the cleaned cells, `showed` the number and the outputs each had before.
+    """
 
     data: bytes
     left: str = ""
+    cells: Sequence[dict[str, Any]] = ()
+    showed: Sequence[tuple[Any, Any]] = ()
 
 
 def clean_notebook(raw: bytes, policy: Policy) -> Cleaned:
     """Clean a notebook's bytes; whatever is no notebook of format 4 is left alone."""
     try:
         tree = load_tree(raw)
+        cells = tree["cells"]
+        showed = [(one.get("execution_count"), one.get("outputs")) for one in cells]
         clean_tree(tree, policy)
         data = write_tree(tree)
     except OddFile as odd:
@@ -347,7 +354,7 @@ def clean_notebook(raw: bytes, policy: Policy) -> Cleaned:
         return Cleaned(raw, "JSON nested too deeply to be a notebook")
     if b"Infinity" in data and b"Infinity" not in raw:
         return Cleaned(raw, "a number in it is too large to be read")
-    return Cleaned(data)
+    return Cleaned(data, "", cells, showed)
 
 
 def clean_bytes(raw: bytes, policy: Policy) -> bytes:
