@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 from litml.notebook import LitmlError
 from litml.package import (
-    Base,
     Run,
     committed_base,
-    load_base,
     read,
     read_committed,
     render_target,
 )
 from litml.parts import paragraphs, split_module, words_of
+from litml.record import Base, load_base
+from litml.stamps import head_moved
 
 __all__ = []
 
@@ -23,8 +23,8 @@ __all__ = []
 # %% find_base
 def find_base(run: Run, target: str, ours: str, theirs: str) -> Base | None:
     """Return what both sides began with, or None if nobody knows."""
-    kept = load_base(run, target)
-    if kept and not head_moved(run):
+    kept = load_base(run.notes_dir, target, run.record)
+    if kept and not head_moved(str(run.notes_dir), run.record.time):
         return kept
     head = committed_base(run, target) or committed_pair(run, target)
     found = [one for one in (head, kept) if one]
@@ -33,15 +33,6 @@ def find_base(run: Run, target: str, ours: str, theirs: str) -> Base | None:
         key=lambda one: distance(one.text, ours) + distance(one.text, theirs),
         default=None,
     )
-
-
-def head_moved(run: Run) -> bool:
-    """Was anything committed, pulled or checked out since the last export?"""
-    if run.notes_dir.name == ".litml":
-        return False
-    above = run.notes_dir.parent
-    log = (above.parent if above.name == "litml" else above) / "logs/HEAD"
-    return not log.exists() or log.stat().st_mtime_ns > run.record.time
 
 
 def distance(one: str, other: str) -> int:

@@ -24,9 +24,12 @@ from litml.project import (
     list_notebooks,
 )
 from litml.record import (
+    Base,
     Entry,
     Record,
+    base_path,
     checksum,
+    dump_base,
     dump_record,
     exporter_files,
     is_same,
@@ -43,13 +46,7 @@ if TYPE_CHECKING:
 
     from litml.export import Share
 
-__all__ = [
-    "PackageError",
-    "ExportReport",
-    "Base",
-    "export_project",
-    "watch_project",
-]
+__all__ = ["PackageError", "ExportReport", "export_project", "watch_project"]
 
 
 # %% PackageError
@@ -199,34 +196,12 @@ def render_target(
 
 
 # ## The base of an edit
-# %% Base
-@dataclass(frozen=True, slots=True)
-class Base:
-    """A module as it was when notebook and module agreed; its cells' ids in order."""
-
-    ids: tuple[str, ...]
-    text: str
-
-
 # %% stage_base
 def stage_base(run: Run, target: str, text: str, ids: list[str]) -> None:
     """Stage the copy of a module."""
     if run.in_place and target != README:
-        path = run.notes_dir / "base" / target
-        run.stage(path, f"{json.dumps(ids)}\n{text}".encode())
-
-
-def load_base(run: Run, target: str) -> Base | None:
-    """Return the copy of a module, if it is of the text that was written last."""
-    try:
-        kept = (run.notes_dir / "base" / target).read_text("utf-8")
-        ids, _, text = kept.partition("\n")
-        base = Base(tuple(json.loads(ids)), text)
-    except (OSError, ValueError, TypeError):
-        return None
-    entry = run.record.files.get(target)
-    same = entry and entry.checksum == checksum(base.text.encode())
-    return base if same else None
+        copy = dump_base(Base(tuple(ids), text))
+        run.stage(base_path(run.notes_dir, target), copy)
 
 
 # ## May it be replaced?
@@ -554,7 +529,8 @@ def next_record(run: Run, report: ExportReport, transaction: Transaction) -> Rec
     for target, entry in run.files.items():
         status = transaction.look(run.path_of(target))
         files[target] = Entry(status.st_size, status.st_mtime_ns, entry.checksum)
-    return Record(run.record.key, 0, not report.stale, run.entries, files)
+    settled, package = not report.stale, str(run.base)
+    return Record(run.record.key, 0, settled, run.entries, files, package)
 
 
 # ## Watching

@@ -1,19 +1,24 @@
 # Exported from nbs/04c_record.ipynb. Edit either side, then run `litml sync`.
 """Remember how files looked, so that what has not changed need not be read again."""
 
+from __future__ import annotations
+
 import json
 import os
 import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import litml
 from litml.files import write_new
-from litml.project import Project
 from litml.stamps import YOUNG
 
-__all__ = ["dump_record"]
+if TYPE_CHECKING:
+    from litml.project import Project
+
+__all__ = ["dump_record", "Base"]
 
 
 # ## The record
@@ -37,7 +42,8 @@ class Entry:
 class Record:
     """What the last export read and wrote, by name from the root.
 
-    `key` identifies litml and the configuration; `time` is when it was written, in ns.
+    `key` identifies litml and the configuration; `time` is when it was written, in ns;
+    `package` is the folder that the files are in.
     """
 
     key: str = ""
@@ -45,13 +51,15 @@ class Record:
     settled: bool = False
     notebooks: dict[str, Entry] = field(default_factory=dict)
     files: dict[str, Entry] = field(default_factory=dict)
+    package: str = ""
 
 
 # %% load_record
-def load_record(path: Path, key: str) -> Record:
+def load_record(path: Path, key: str | None) -> Record:
     """Read a record; one that is absent or damaged is as good as none.
 
     One with another key still knows what was written, but nothing about notebooks.
+    Where there is no doubt about the key, it may be None.
     """
     try:
         data = json.loads(path.read_bytes())
@@ -62,11 +70,12 @@ def load_record(path: Path, key: str) -> Record:
             }
             for part in ("notebooks", "files")
         )
-        if data["key"] == key:
-            return Record(key, data["time"], data["settled"], notebooks, files)
-        return Record(key, files=files)
+        if key in (None, data["key"]):
+            about = data["key"], data["time"], data["settled"]
+            return Record(*about, notebooks, files, data["package"])
+        return Record(key or "", files=files)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return Record(key)
+        return Record(key or "")
 
 
 # %% save_record
@@ -82,6 +91,7 @@ def dump_record(record: Record) -> bytes:
         "settled": record.settled,
         "notebooks": rows(record.notebooks),
         "files": rows(record.files),
+        "package": record.package,
     }
     return json.dumps(data).encode()
 
@@ -118,7 +128,7 @@ def look(path: Path) -> tuple[int, int] | None:
 # %% checksum
 def checksum(data: bytes) -> str:
     """Return a checksum that is safe against accidents, of text with any line ends."""
-    from hashlib import blake2b  # a few milliseconds that most runs never need
+    from _blake2 import blake2b  # `hashlib` would load all of OpenSSL along
 
     return blake2b(data.replace(b"\r\n", b"\n"), digest_size=16).hexdigest()
 
@@ -142,3 +152,37 @@ def refresh(path: Path, record: Record) -> None:
         temporary = path.with_suffix(".new")
         write_new(temporary, dump_record(record), like=path)
         os.replace(temporary, path)
+
+
+# ## The base of an edit
+# %% Base
+@dataclass(frozen=True, slots=True)
+class Base:
+    """A module as it was when notebook and module agreed; its cells' ids in order."""
+
+    ids: tuple[str, ...]
+    text: str
+
+
+# %% load_base
+def base_path(notes: Path, target: str) -> Path:
+    """Return where the copy of a module is kept."""
+    return notes / "base" / target
+
+
+def dump_base(base: Base) -> bytes:
+    """Return the bytes of a copy."""
+    return f"{json.dumps(base.ids)}\n{base.text}".encode()
+
+
+def load_base(notes: Path, target: str, record: Record) -> Base | None:
+    """Return the copy of a module, if it is of the text that was written last."""
+    try:
+        kept = base_path(notes, target).read_text("utf-8")
+        ids, _, text = kept.partition("\n")
+        base = Base(tuple(json.loads(ids)), text)
+    except (OSError, ValueError, TypeError):
+        return None
+    entry = record.files.get(target)
+    same = entry and entry.checksum == checksum(base.text.encode())
+    return base if same else None

@@ -2,17 +2,18 @@
 """Tell in a millisecond that there is nothing to do."""
 
 import os
-import time
-from collections.abc import Iterable
+from stat import S_ISDIR
 
 __all__ = [
     "stamp",
-    "YOUNG",
     "write_stamps",
     "remove_stamps",
+    "YOUNG",
+    "find_changed",
     "is_settled",
     "find_root",
     "notes_folder",
+    "head_moved",
 ]
 
 
@@ -23,23 +24,17 @@ def stamp(path: str) -> str:
         status = os.stat(path)
     except OSError:
         return f"- - {path}"
-    size = 0 if os.path.isdir(path) else status.st_size
+    size = 0 if S_ISDIR(status.st_mode) else status.st_size
     return f"{size} {status.st_mtime_ns} {path}"
 
 
 # %% write_stamps
-YOUNG = 50_000_000  # ns; coarser clocks than this are not in use
-
-
-def write_stamps(path: str, root: str, stamps: Iterable[str]) -> None:
-    """Leave stamps for the project at `root`; none if one of them is too young.
+def write_stamps(path: str, root: str, lines: list[str]) -> None:
+    """Leave stamps for the project at `root`, one a line.
 
     They have to be of files as they were *before* they were read.
     """
-    lines = list(stamps)
-    times = [int(line.split(" ")[1]) for line in lines if line[0] != "-"]
-    too_young = max(times, default=0) > time.time_ns() - YOUNG
-    if too_young or "\n" in "".join(lines):
+    if "\n" in "".join(lines):
         remove_stamps(path)
         return
     temporary = f"{path}.new"
@@ -56,15 +51,32 @@ def remove_stamps(path: str) -> None:
         return
 
 
-# %% is_settled
-def is_settled(path: str, root: str) -> bool:
-    """Do the stamps at `path` exist, belong to `root`, and match?"""
+# %% find_changed
+YOUNG = 50_000_000  # ns; coarser clocks than this are not in use
+
+
+def find_changed(path: str, root: str) -> list[str] | None:
+    """Return what may have changed since stamps were left at `path`.
+
+    None if there are no stamps there, or not of the project at `root`.
+    """
+    changed = []
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             owner, *lines = file.read().split("\n")
-    except (OSError, UnicodeDecodeError):
-        return False
-    return owner == root and all(line == stamp(line.split(" ", 2)[2]) for line in lines)
+            believed = os.fstat(file.fileno()).st_mtime_ns - YOUNG
+        for line in lines:
+            _, time, name = line.split(" ", 2)
+            if line != stamp(name) or (time != "-" and int(time) > believed):
+                changed.append(name)
+    except (OSError, ValueError):
+        return None
+    return changed if owner == root else None
+
+
+def is_settled(path: str, root: str) -> bool:
+    """Do the stamps at `path` exist, belong to `root`, and match?"""
+    return find_changed(path, root) == []
 
 
 # ## Which project?
@@ -103,3 +115,16 @@ def notes_folder(root: str) -> str:
         if above == top:
             return os.path.join(root, ".litml")
         top = above
+
+
+# %% head_moved
+def head_moved(notes: str, since: int) -> bool:
+    """Was anything committed, pulled or checked out since a time in ns?"""
+    above, name = os.path.split(notes)
+    if name == ".litml":
+        return False
+    git = os.path.dirname(above) if os.path.basename(above) == "litml" else above
+    try:
+        return os.stat(os.path.join(git, "logs/HEAD")).st_mtime_ns > since
+    except OSError:
+        return True

@@ -5,7 +5,7 @@ import ast
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from textwrap import dedent
@@ -29,11 +29,11 @@ from litml.origin import contents, find_base
 from litml.package import (
     README,
     RECORD,
-    Base,
     ExportReport,
     Run,
     find_stale,
     is_settled,
+    leave_stamps,
     make_report,
     next_record,
     read,
@@ -58,7 +58,7 @@ from litml.parts import (
     words_of,
 )
 from litml.project import ConfigError, Project
-from litml.record import Entry, checksum, dump_record, load_record
+from litml.record import Base, Entry, checksum, dump_record, load_record
 from litml.text import read_source
 
 __all__ = ["SyncReport", "sync_project"]
@@ -491,6 +491,8 @@ def finish(sync: Sync, report: SyncReport, transaction: Transaction) -> SyncRepo
     record = next_record(run, done, transaction)
     transaction.stage(run.notes_dir / RECORD, dump_record(record))
     transaction.commit()
+    with suppress(OSError):
+        leave_stamps(run, record)
     return replace(report, problems=stale)
 
 
