@@ -12,8 +12,10 @@ from litml.console import FAULT, FINE, PROBLEMS, Progress
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+    from litml.jobs import Job
+    from litml.notebook import Notebook
     from litml.project import Project
-    from litml.run import Policy
+    from litml.run import CellRun, Policy
 
 __all__ = []
 
@@ -56,7 +58,24 @@ def add_run(parser: ArgumentParser) -> None:
         "--inplace", action="store_true", help="write the outputs into the notebook"
     )
     parser.add_argument(
-        "-o", "--out", type=Path, metavar="DIR", help="write the executed copy to DIR"
+        "-p",
+        dest="params",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="set a parameter; with -o it may be given several values, for a sweep",
+    )
+    parser.add_argument(
+        "-o", "--out", type=Path, metavar="DIR", help="keep all that comes of it in DIR"
+    )
+    parser.add_argument(
+        "-j", "--jobs", type=int, default=1, metavar="N", help="run N at the same time"
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="with -o: only what has not passed yet"
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="with -o: replace results that are there"
     )
     parser.add_argument(
         "--needs", default="", metavar="WORDS", help="as for `litml test`"
@@ -66,6 +85,8 @@ def add_run(parser: ArgumentParser) -> None:
 # %% run_run
 def run_run(arguments: Namespace) -> int:
     """Execute notebooks in kernels of their own."""
+    if arguments.out:
+        return run_jobs(arguments)
     from litml.cells import split_words
     from litml.project import find_project
     from litml.run import make_policy
@@ -80,20 +101,18 @@ def run_run(arguments: Namespace) -> int:
 def run_one(path: Path, arguments: Namespace, policy: Policy, project: Project) -> int:
     """Execute one notebook, print its verdict, and keep what was asked for."""
     from litml.files import Transaction, locked, state_dir
-    from litml.notebook import read_notebook
     from litml.run import describe_failure, run_notebook, save_outputs
 
-    notebook = read_notebook(path, project.name_of(path.resolve()))
+    notebook = open_notebook(path, project)
+    if arguments.params:
+        notebook = fill_notebook(notebook, arguments)
     progress = Progress(notebook.name)
     run = run_notebook(notebook, policy, lambda done: progress.say(done.cell))
     progress.clear()
-    target = path if arguments.inplace and run.passed else None
-    if arguments.out:
-        target = arguments.out / path.name
-    if target:
+    if arguments.inplace and run.passed:
         state = state_dir(project.root)
         with locked(state), Transaction(state) as transaction:
-            transaction.stage(target, save_outputs(notebook, run).to_bytes())
+            transaction.stage(path, save_outputs(notebook, run).to_bytes())
             transaction.commit()
     if run.failed is None:
         print(f"passed: {notebook.name}, {len(run.cells)} cells")
@@ -101,3 +120,68 @@ def run_one(path: Path, arguments: Namespace, policy: Policy, project: Project) 
     source = {cell.id: cell.source for cell in notebook.cells}[run.failed.cell]
     print(describe_failure(notebook.name, source, run.failed), file=sys.stderr)
     return PROBLEMS
+
+
+# %% open_notebook
+def open_notebook(path: Path, project: Project) -> Notebook:
+    """Read a notebook of any form."""
+    from litml.text import read_source
+
+    return read_source(path, project.name_of(path.resolve()))
+
+
+def fill_notebook(notebook: Notebook, arguments: Namespace) -> Notebook:
+    """Return the notebook with the parameters of the command line."""
+    from litml.params import check_words, inject_values
+    from litml.project import ConfigError
+
+    if arguments.inplace:
+        hint = "keep a copy instead, with `-o DIR`"
+        raise ConfigError("`-p` does not go with `--inplace`", hint=hint)
+    return inject_values(notebook, check_words(notebook, arguments.params))
+
+
+# %% run_jobs
+def run_jobs(arguments: Namespace) -> int:
+    """Run notebooks as jobs, and show the table of their results."""
+    from litml.cells import split_words
+    from litml.jobs import choose_jobs, plan_jobs, run_sweep
+    from litml.kernel import Loop
+    from litml.project import find_project
+    from litml.run import make_policy
+
+    project = find_project(arguments.notebooks[0].resolve().parent)
+    policy = make_policy(project, split_words(arguments.needs))
+    notebooks = [open_notebook(path, project) for path in arguments.notebooks]
+    out, words = arguments.out, arguments.params
+    jobs = [job for one in notebooks for job in plan_jobs(one, words, out)]
+    done = choose_jobs(jobs, resume=arguments.resume, force=arguments.force)
+    progress = Progress("run")
+
+    def tell(job: Job, run: CellRun) -> None:
+        progress.say(f"{job.folder.relative_to(out)}: {run.cell}")
+
+    left = [job for job in jobs if job.folder not in done]
+    try:
+        with Loop() as loop:
+            loop.run(run_sweep(left, policy, tell, arguments.jobs))
+    finally:
+        progress.clear()
+        passed = show_jobs(jobs, out)
+    return FINE if passed else PROBLEMS
+
+
+def show_jobs(jobs: list[Job], out: Path) -> bool:
+    """Print the table of all jobs, and the reports on those that failed."""
+    from litml.jobs import JobResult, align_table, make_table, read_result, write_table
+
+    results = [
+        read_result(job) or JobResult(job.values, status="not run") for job in jobs
+    ]
+    for result in results:
+        if result.reason:
+            print(result.reason, end="\n\n", file=sys.stderr)
+    table = make_table(jobs, results)
+    write_table(table, out / "results.csv")
+    print(align_table(table))
+    return all(result.status == "passed" for result in results)
