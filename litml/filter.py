@@ -1,0 +1,220 @@
+# Exported from nbs/09b_filter.ipynb. Edit either side, then run `litml sync`.
+"""Stand between the work tree and git: outputs stay here, and come back after a
+checkout.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from litml.canonical import OddFile, load_tree, write_tree
+from litml.clean import Cleaned, Policy, clean_notebook, clean_tree, load_policy
+
+if TYPE_CHECKING:
+    from litml.cache import Cache, Shown
+
+__all__ = [
+    "LARGEST",
+    "read_packets",
+    "write_packets",
+    "write_content",
+    "PolicyError",
+    "find_policy",
+    "Filter",
+    "serve",
+    "main",
+]
+
+
+# ## Packets
+# %% read_packets
+LARGEST = 65_516
+
+
+def read_packets(stream: BinaryIO) -> Iterator[bytes]:
+    """Yield packets up to the end of the list; raises `EOFError` if there is none."""
+    while (size := stream.read(4)) != b"0000":
+        if len(size) < 4:
+            raise EOFError
+        data = stream.read(int(size, 16) - 4)
+        if len(data) < int(size, 16) - 4:
+            raise EOFError
+        yield data
+
+
+def write_packets(stream: BinaryIO, *packets: bytes | memoryview) -> None:
+    """Write a list of packets."""
+    for packet in packets:
+        stream.write(b"%04x" % (len(packet) + 4))
+        stream.write(packet)
+    stream.write(b"0000")
+
+
+def write_content(stream: BinaryIO, data: bytes) -> None:
+    """Write a content, cut into packets."""
+    view = memoryview(data)
+    starts = range(0, len(data), LARGEST)
+    write_packets(stream, *(view[start : start + LARGEST] for start in starts))
+
+
+# ## Going in
+# %% find_policy
+class PolicyError(ValueError):
+    """Configuration that makes no sense."""
+
+
+def find_policy(notebook: str, known: dict[str, Policy]) -> Policy:
+    """Return the policy for a notebook; `known` are those of folders.
+
+    Raises `PolicyError`.
+    """
+    folder = os.path.dirname(notebook)
+    if folder not in known:
+        try:
+            with open(os.path.join(folder, "pyproject.toml"), "rb") as file:
+                known[folder] = load_policy(file.read())
+        except FileNotFoundError:
+            known[folder] = find_policy(folder, known) if folder else Policy()
+        except Exception as error:
+            told = str(error).replace("\n ", ";")
+            raise PolicyError(f"pyproject.toml says not how: {told}") from error
+    return known[folder]
+
+
+# ## One file
+# %% remember
+def remember(cleaned: Cleaned, notebook: str, cache: Cache) -> None:
+    """Note what the cells of a notebook showed; raises `OSError`."""
+    from litml.cache import Shown, cell_keys
+
+    keys = cell_keys(cleaned.cells)
+    pairs = zip(keys, cleaned.showed, strict=True)
+    shown = {key: Shown(*one) for key, one in pairs if one[1]}
+    if shown:
+        cache.remember(notebook, shown)
+
+
+# %% recall
+def recall(raw: bytes, notebook: str, policy: Policy, cache: Cache) -> bytes:
+    """Return a notebook with what its cells showed; raises `OddFile`, `OSError`."""
+    from litml.cache import cell_keys
+
+    tree = load_tree(raw)
+    keys = cell_keys(tree["cells"])
+    found = cache.recall(notebook, keys)
+    if not found or write_tree(tree) != raw:
+        return raw
+    for cell, key in zip(tree["cells"], keys, strict=True):
+        if key in found and fits(tree, cell, found[key], policy):
+            cell["execution_count"], cell["outputs"] = found[key]
+    return write_tree(tree)
+
+
+def fits(
+    tree: dict[str, Any], cell: dict[str, Any], shown: Shown, policy: Policy
+) -> bool:
+    """Is a cell that shows this, once it is clean, the cell as it is?"""
+    if cell["cell_type"] != "code":
+        return False
+    number, outputs = shown
+    filled = {**cell, "execution_count": number, "outputs": outputs}
+    trial = {**tree, "cells": [filled]}
+    clean_tree(trial, policy)
+    return filled == cell
+
+
+# %% Filter
+class Filter:
+    """What one command of git asks, with the cache in the file at `cache_path`."""
+
+    def __init__(self, cache_path: str) -> None:
+        self.cache_path = cache_path
+        self.policies: dict[str, Policy] = {}
+        self.warnings: set[str] = set()
+        self.opened: Cache | None = None
+
+    @property
+    def cache(self) -> Cache:
+        """What cells showed."""
+        from litml.cache import Cache
+
+        self.opened = self.opened or Cache(self.cache_path)
+        return self.opened
+
+    def answer(self, command: str, notebook: str, raw: bytes) -> bytes:
+        """Do what git asks for; whatever cannot be done leaves the file as it is."""
+        try:
+            if command == "clean":
+                return self.clean(raw, notebook)
+            return self.smudge(raw, notebook) if command == "smudge" else raw
+        except Exception as error:
+            self.warn(notebook, f"is left as it is: {error or type(error).__name__}")
+            return raw
+
+    def clean(self, raw: bytes, notebook: str) -> bytes:
+        """Return a notebook as git is to hold it."""
+        cleaned = clean_notebook(raw, find_policy(notebook, self.policies))
+        if cleaned.left:
+            self.warn(notebook, f"is left as it is: {cleaned.left}")
+        elif cleaned.data != raw:
+            try:
+                remember(cleaned, notebook, self.cache)
+            except OSError as error:
+                self.warn(notebook, f"has outputs that cannot be noted: {error}")
+        return cleaned.data
+
+    def smudge(self, raw: bytes, notebook: str) -> bytes:
+        """Return a notebook as it was seen last on this machine."""
+        off = os.environ.get("LITML_SMUDGE") == "0"
+        if off or not os.path.exists(self.cache_path):
+            return raw
+        policy = find_policy(notebook, self.policies)
+        try:
+            return recall(raw, notebook, policy, self.cache)
+        except OddFile:
+            return raw
+
+    def warn(self, notebook: str, text: str) -> None:
+        """Tell the person at the terminal, once; stdout is git's."""
+        line = f"litml: {notebook!r} {text}"
+        if line not in self.warnings:
+            self.warnings.add(line)
+            print(line, file=sys.stderr)
+
+
+# ## All files of a command
+# %% serve
+def serve(stdin: BinaryIO, stdout: BinaryIO, gate: Filter) -> None:
+    """Answer git until it has no more files."""
+    try:
+        list(read_packets(stdin))
+        write_packets(stdout, b"git-filter-server\n", b"version=2\n")
+        stdout.flush()
+        list(read_packets(stdin))
+        write_packets(stdout, b"capability=clean\n", b"capability=smudge\n")
+        stdout.flush()
+        while True:
+            asked = dict(line.split(b"=", 1) for line in read_packets(stdin))
+            raw = b"".join(read_packets(stdin))
+            command = asked[b"command"].decode().strip()
+            notebook = os.fsdecode(asked[b"pathname"].removesuffix(b"\n"))
+            data = gate.answer(command, notebook, raw)
+            write_packets(stdout, b"status=success\n")
+            write_content(stdout, data)
+            write_packets(stdout)
+            stdout.flush()
+    except (EOFError, BrokenPipeError):
+        return
+
+
+def main(words: list[str]) -> int:
+    """Run as git's filter; the one word is the folder that the cache is in."""
+    gate = Filter(os.path.join(words[0], "litml", "outputs.sqlite"))
+    try:
+        serve(sys.stdin.buffer, sys.stdout.buffer, gate)
+    except KeyboardInterrupt:
+        return 1
+    return 0
