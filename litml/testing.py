@@ -1,0 +1,156 @@
+# Exported from nbs/13_testing.ipynb. Edit either side, then run `litml sync`.
+"""Read what a project says about its tests, and look at a kernel from inside."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import PurePosixPath
+from typing import Any
+
+from litml.front import read_rows
+from litml.notebook import Location, suggest
+from litml.project import ConfigError, Kind, Project, check_table
+
+__all__ = [
+    "Testing",
+    "KINDS",
+    "read_testing",
+    "is_pair",
+    "check_pattern",
+    "rows_of",
+    "check_names",
+    "ANSWER",
+    "run_apart",
+    "find_answers",
+]
+
+
+# ## The table
+# %% Testing
+@dataclass(frozen=True, slots=True)
+class Testing:
+    """The table `[tool.litml.test]`.
+
+    `rtol` and `atol` are relative and absolute tolerances of numbers in outputs,
+    `pixels` is the share of an image that may differ. `sanitize` holds pairs of a
+    pattern and what it is replaced with. `params` maps patterns of names to rows.
+    """
+
+    args: tuple[str, ...] = ()
+    jobs: int | str = 1
+    needs: tuple[str, ...] = ()
+    artifacts: str = ""
+    outputs: bool = False
+    rtol: float = 1e-6
+    atol: float = 0.0
+    pixels: float = 0.0
+    sanitize: tuple[tuple[str, str], ...] = ()
+    params: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
+
+
+# %% read_testing
+KINDS: dict[str, Kind] = {
+    "args": (list, "a list of strings"),
+    "jobs": ((int, str), 'a number, or "auto"'),
+    "needs": (list, "a list of strings"),
+    "artifacts": (str, "the name of a folder"),
+    "outputs": (bool, "true or false"),
+    "rtol": ((int, float), "a number"),
+    "atol": ((int, float), "a number"),
+    "pixels": ((int, float), "a number from 0 to 1"),
+    "sanitize": (tuple, "a list of pairs of a pattern and its replacement"),
+    "params": (dict, "a table from names of notebooks to rows"),
+}
+
+
+def read_testing(project: Project) -> Testing:
+    """Return the project's table. Raises `ConfigError` at the first wrong key."""
+    table = dict(project.config.tables.get("test", {}))
+    at = Location("pyproject.toml")
+    pairs = table.get("sanitize", [])
+    if isinstance(pairs, list) and all(is_pair(pair) for pair in pairs):
+        table["sanitize"] = tuple((pair[0], pair[1]) for pair in pairs)
+    check_table(table, KINDS, "tool.litml.test")
+    for pattern, _ in table["sanitize"]:
+        check_pattern(pattern, at)
+    jobs = table.get("jobs", 1)
+    if jobs != "auto" and (isinstance(jobs, str) or jobs < 1):
+        message = f'`jobs` in [tool.litml.test] is a number, or "auto", not {jobs!r}'
+        raise ConfigError(message, at=at)
+    lists = {key: tuple(one) for key, one in table.items() if isinstance(one, list)}
+    rows = {key: read_rows(one, at) for key, one in table.get("params", {}).items()}
+    return Testing(**{**table, **lists, "params": rows})
+
+
+# %% is_pair
+def is_pair(value: object) -> bool:
+    """Is it a list of two strings?"""
+    if not isinstance(value, list) or len(value) != 2:
+        return False
+    return all(isinstance(part, str) for part in value)
+
+
+def check_pattern(pattern: str, at: Location) -> None:
+    """Raise `ConfigError` if it is not a regular expression."""
+    import re
+
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        message = f"`sanitize` in [tool.litml.test]: `{pattern}` is no pattern: {error}"
+        raise ConfigError(message, at=at) from error
+
+
+# ## Rows of a notebook
+# %% rows_of
+def rows_of(
+    testing: Testing, name: str, own: tuple[Mapping[str, Any], ...] = ()
+) -> tuple[Mapping[str, Any], ...]:
+    """Return the rows of parameters for a notebook; `own` are those it has itself.
+
+    `name` is its path below the folder of notebooks. Of patterns the first counts.
+    """
+    if own:
+        return own
+    for pattern, rows in testing.params.items():
+        if fnmatch(name, pattern) or PurePosixPath(name).name == pattern:
+            return rows
+    return ()
+
+
+# %% check_names
+def check_names(testing: Testing, names: list[str]) -> None:
+    """Raise `ConfigError` for rows of parameters that belong to none of `names`."""
+    for pattern in testing.params:
+        only = Testing(params={pattern: ({},)})
+        if not any(rows_of(only, name) for name in names):
+            message = f"[tool.litml.test.params]: there is no notebook `{pattern}`"
+            at = Location("pyproject.toml")
+            raise ConfigError(message, at=at, hint=suggest(pattern, names))
+
+
+# ## Code of ours in a kernel
+# %% run_apart
+ANSWER = "application/vnd.litml+json"
+
+
+def run_apart(code: str, **values: Any) -> str:
+    """Return Python that runs `code` in a namespace of its own, with these values.
+
+    The values are plain ones. `answer(value)` is how the code says something.
+    """
+    start = (
+        "def answer(value):\n"
+        "    from IPython import get_ipython\n"
+        f"    data = {{{ANSWER!r}: value, 'text/plain': ''}}\n"
+        "    get_ipython().display_pub.publish(data)\n"
+    )
+    given = "".join(f"{name} = {value!r}\n" for name, value in values.items())
+    return f"__import__('builtins').exec({start + given + code!r}, {{}})"
+
+
+# %% find_answers
+def find_answers(outputs: tuple[dict[str, Any], ...]) -> list[Any]:
+    """Return what code of ours has said among the outputs of a cell."""
+    data = [output.get("data", {}) for output in outputs]
+    return [one[ANSWER] for one in data if ANSWER in one]
