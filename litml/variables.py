@@ -27,6 +27,7 @@ __all__ = [
 # %% shorten
 def shorten(value: Any, width: int) -> str:
     """Return a value on one line of at most `width` characters, whatever it is."""
+    import re
     import reprlib
 
     try:
@@ -35,7 +36,7 @@ def shorten(value: Any, width: int) -> str:
             return f"{type(value).__name__} {shape} {value.dtype}"[:width]
         cut = reprlib.Repr()
         cut.maxstring = cut.maxother = cut.maxlong = width
-        text = " ".join(cut.repr(value).split())
+        text = " ".join(re.sub(r" at 0x\w+", "", cut.repr(value)).split())
         return text if len(text) <= width else text[: width - 1] + "…"
     except Exception as error:
         return f"<{type(value).__name__} that cannot be shown: {type(error).__name__}>"
@@ -53,7 +54,7 @@ def list_values(frame: FrameType, most: int, width: int) -> list[list[str]]:
     found = []
     for name in names:
         value = frame.f_locals[name]
-        if not name.startswith("__") and not isinstance(value, plain):
+        if not name.startswith(("__", ".")) and not isinstance(value, plain):
             found.append([name, shorten(value, width)])
     return found[:most]
 
