@@ -12,7 +12,6 @@ import time
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -20,7 +19,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from litml.notebook import LitmlError
 from litml.outcome import (
     COLORS,
-    LIMIT,
     Execution,
     Failure,
     Output,
@@ -29,11 +27,11 @@ from litml.outcome import (
     find_line,
     judge,
 )
+from litml.protocol import Exchange, receive
 
 if TYPE_CHECKING:
     from jupyter_client.asynchronous.client import AsyncKernelClient
     from jupyter_client.manager import AsyncKernelManager
-    from jupyter_client.session import Session
 
 __all__ = [
     "kernel_env",
@@ -44,10 +42,6 @@ __all__ = [
     "describe_death",
     "read_tail",
     "describe_timeout",
-    "Exchange",
-    "unpack",
-    "TICK",
-    "receive",
     "GRACE",
     "PATIENCE",
     "Kernel",
@@ -147,81 +141,6 @@ def describe_timeout(timeout: float, found: Failure | None, killed: bool) -> Fai
     if found is None:
         return Failure("Timeout", value)
     return Failure("Timeout", value, found.traceback, found.line)
-
-
-# ## A conversation
-# %% Exchange
-@dataclass(slots=True)
-class Exchange:
-    """A request and what has come back for it; `requests` are ids, the first first.
-
-    It is `broken` when something came that cannot be read.
-    """
-
-    requests: list[str]
-    area: OutputArea
-    reply: dict[str, Any] | None = None
-    idle: bool = False
-    broken: bool = False
-
-    @property
-    def done(self) -> bool:
-        """Has everything come that will?"""
-        return self.broken or (self.idle and self.reply is not None)
-
-    def take(self, message: dict[str, Any]) -> None:
-        """Take in one message of either channel."""
-        kind, content = message["header"]["msg_type"], message["content"]
-        parent = message["parent_header"].get("msg_id")
-        if kind == "update_display_data" or parent not in self.requests:
-            if kind == "update_display_data":
-                self.area.add(kind, content)
-        elif kind == "status":
-            self.idle |= content["execution_state"] == "idle"
-        elif kind.endswith("_reply"):
-            if parent == self.requests[0]:
-                self.reply = content
-        else:
-            self.area.add(kind, content)
-
-
-# %% unpack
-def unpack(session: "Session", frames: list[bytes]) -> dict[str, Any]:
-    """Return the message in some frames; raises `ValueError` if it cannot be read."""
-    parts = session.feed_identities(frames)[1]
-    if len(parts) > 4 and len(parts[4]) > 4 * LIMIT:
-        header, parent = (session.unpack(part) for part in parts[1:3])
-        if header["msg_type"] in ("stream", "display_data", "execute_result"):
-            header["msg_type"] = "too_long"
-            return {"header": header, "parent_header": parent, "content": {}}
-    message: dict[str, Any] = session.deserialize(parts)
-    return message
-
-
-# %% receive
-TICK = 100  # milliseconds between two looks at the process
-
-
-async def receive(client: "AsyncKernelClient", exchange: Exchange) -> bool:
-    """Take in some messages; False if none came within a tick."""
-    from zmq import POLLIN
-    from zmq.asyncio import Poller
-
-    sockets = [client.shell_channel.socket, client.iopub_channel.socket]
-    poller = Poller()
-    for socket in sockets:
-        poller.register(socket, POLLIN)
-    ready = dict(await poller.poll(TICK))
-    for socket in ready:
-        for _ in range(20):
-            if not await socket.poll(0):
-                break
-            frames = await socket.recv_multipart()
-            try:
-                exchange.take(unpack(client.session, frames))
-            except (ValueError, TypeError, KeyError):
-                exchange.broken = True
-    return bool(ready)
 
 
 # ## The kernel
