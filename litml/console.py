@@ -32,7 +32,7 @@ def print_error(error: object) -> None:
 def exit_code(error: LitmlError) -> int:
     """Return an error's exit code: 2 for configuration and environment, else 1."""
     names = {kind.__name__ for kind in type(error).__mro__}
-    return FAULT if names & {"ConfigError", "WriteError"} else PROBLEMS
+    return FAULT if names & {"ConfigError", "WriteError", "GitError"} else PROBLEMS
 
 
 # ## Progress
