@@ -20,6 +20,7 @@ from litml.parts import (
     last_line,
     paragraphs,
     texts_of,
+    with_body,
     words_of,
 )
 from litml.recover import (
@@ -252,15 +253,7 @@ def set_prose(pair: Pair, cell: Cell, before: str, after: str) -> None:
         note_change(pair, pair.owner, cell, with_body(cell, merged))
 
 
-# %% with_body
-def with_body(cell: Cell, body: str) -> str:
-    """Return the cell's source with another body below its head."""
-    head = split_head(cell.source)
-    lines = cell.source.split("\n")[: head.body_line - 1]
-    end = cell.source[len(cell.source.rstrip()) :]
-    return "\n".join([*lines, body]) + end
-
-
+# %% note_change
 def note_change(pair: Pair, notebook: Notebook, cell: Cell, source: str) -> None:
     """Change a cell, and note that."""
     at = Location(notebook.name, cell.id)

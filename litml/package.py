@@ -6,7 +6,6 @@ or nothing.
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -32,6 +31,7 @@ from litml.record import (
     dump_base,
     dump_record,
     exporter_files,
+    find_generated,
     is_same,
     load_record,
     look,
@@ -399,7 +399,7 @@ def find_stale(run: Run) -> list[LitmlError]:
     """Return an error for each generated module that no notebook exports."""
     found = set(run.record.files) - run.makers.keys() - {README}
     if run.in_place:
-        found |= generated(run.base) - run.makers.keys()
+        found |= find_generated(run.base, run.makers)
     return [
         PackageError(
             "no notebook exports this module any more",
@@ -409,20 +409,6 @@ def find_stale(run: Run) -> list[LitmlError]:
         for target in sorted(found)
         if run.path_of(target).exists()
     ]
-
-
-# %% generated
-def generated(base: Path) -> set[str]:
-    """Return the modules below `base` that begin as litml's do."""
-    found = set()
-    for folder, inner, names in os.walk(base):
-        inner[:] = [name for name in inner if not name.startswith((".", "__"))]
-        for name in names:
-            if name.endswith(".py"):
-                with open(os.path.join(folder, name), "rb") as file:
-                    if file.read(16) == b"# Exported from ":
-                        found.add(Path(folder, name).relative_to(base).as_posix())
-    return found
 
 
 # ## Exporting a project

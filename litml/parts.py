@@ -294,6 +294,15 @@ def paragraphs(docstring: str) -> tuple[str, str]:
     return " ".join(first.split()), rest.strip()
 
 
+# %% with_body
+def with_body(cell: Cell, body: str) -> str:
+    """Return the cell's source with another body below its head."""
+    head = split_head(cell.source)
+    lines = cell.source.split("\n")[: head.body_line - 1]
+    end = cell.source[len(cell.source.rstrip()) :]
+    return "\n".join([*lines, body]) + end
+
+
 # ## From a line to its cell
 # %% locate
 def locate(root: Path, module: Path, line: int) -> Location | None:

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -152,6 +153,23 @@ def refresh(path: Path, record: Record) -> None:
         temporary = path.with_suffix(".new")
         write_new(temporary, dump_record(record), like=path)
         os.replace(temporary, path)
+
+
+# ## Whose files are they?
+# %% find_generated
+def find_generated(package: Path, known: Collection[str] = ()) -> set[str]:
+    """Return the modules in a folder that begin as litml's do, but are not known."""
+    found = set()
+    for folder, inner, names in os.walk(package):
+        inner[:] = [name for name in inner if not name.startswith((".", "__"))]
+        below = os.path.relpath(folder, package)
+        paths = [os.path.normpath(os.path.join(below, name)) for name in names]
+        modules = {path.replace(os.sep, "/") for path in paths if path.endswith(".py")}
+        for path in modules.difference(known):
+            with open(os.path.join(package, path), "rb") as file:
+                if file.read(16) == b"# Exported from ":
+                    found.add(path)
+    return found
 
 
 # ## The base of an edit

@@ -22,9 +22,10 @@ from pathlib import Path
 
 from litml.files import Transaction, locked, state_dir
 from litml.notebook import LitmlError, Location
-from litml.package import export_project, generated
+from litml.package import export_project
 from litml.parts import locate
 from litml.project import Project, read_toml
+from litml.record import find_generated
 
 __all__ = [
     "Artifact",
@@ -208,7 +209,7 @@ def list_exported(project: Project) -> list[Exported]:
     """Return the modules of the package that come from notebooks."""
     modules = []
     folder = re.sub("^src/", "", Path(project.config.package).as_posix())
-    for target in sorted(generated(project.package_dir)):
+    for target in sorted(find_generated(project.package_dir)):
         file = project.package_dir / target
         first = file.read_text("utf-8").partition("\n")[0]
         notebooks = first.removeprefix("# Exported from ").partition(". Edit")[0]
