@@ -108,22 +108,26 @@ def recall(raw: bytes, notebook: str, policy: Policy, cache: Cache) -> bytes:
     if not found or write_tree(tree) != raw:
         return raw
     for cell, key in zip(tree["cells"], keys, strict=True):
-        if key in found and fits(tree, cell, found[key], policy):
-            cell["execution_count"], cell["outputs"] = found[key]
+        if key in found:
+            filled = fill(cell, found[key])
+            if is_clean_form(cell, filled, tree, policy):
+                cell.update(filled)
     return write_tree(tree)
 
 
-def fits(
-    tree: dict[str, Any], cell: dict[str, Any], shown: Shown, policy: Policy
+def fill(cell: dict[str, Any], shown: Shown) -> dict[str, Any]:
+    """Return a cell with its number and outputs, where it has a place for them."""
+    values = {"execution_count": shown.number, "outputs": shown.outputs}
+    return cell | {key: values[key] for key in cell.keys() & values}
+
+
+def is_clean_form(
+    cell: dict[str, Any], filled: dict[str, Any], tree: dict[str, Any], policy: Policy
 ) -> bool:
-    """Is a cell that shows this, once it is clean, the cell as it is?"""
-    if cell["cell_type"] != "code":
-        return False
-    number, outputs = shown
-    filled = {**cell, "execution_count": number, "outputs": outputs}
-    trial = {**tree, "cells": [filled]}
+    """Is a cell what the filled one is once it is clean?"""
+    trial = {**tree, "cells": [dict(filled)]}
     clean_tree(trial, policy)
-    return filled == cell
+    return bool(trial["cells"] == [cell])
 
 
 # %% Filter
