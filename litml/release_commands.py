@@ -57,7 +57,7 @@ def add_build(parser: ArgumentParser) -> None:
 def run_build(arguments: Namespace) -> int:
     """Build sdist and wheel into `dist/`, once the wheel is proven."""
     from litml.project import find_project
-    from litml.release import build_project
+    from litml.build import build_project
 
     project = find_project()
     progress = Progress("build")

@@ -31,7 +31,7 @@ from litml.new import (
 from litml.notebook import Cell, read_notebook
 from litml.package import ExportReport, export_project
 from litml.project import find_project, list_notebooks
-from litml.release import build_project
+from litml.build import build_project
 from litml.run import make_policy, run_notebook, save_outputs
 
 ADA = Answers("my-lib", "A small library.", "Ada", "ada@example.org", 1843)

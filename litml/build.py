@@ -1,4 +1,4 @@
-# Exported from nbs/18_release.ipynb. Edit either side, then run `litml sync`.
+# Exported from nbs/18_build.ipynb. Edit either side, then run `litml sync`.
 """Build a project's sdist and wheel, and prove that the wheel is whole before
 anybody installs it.
 """

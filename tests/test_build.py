@@ -14,7 +14,7 @@ import pytest
 from litml.notebook import LitmlError
 from litml.package import export_project
 from litml.project import Project, find_project
-from litml.release import (
+from litml.build import (
     BuildError,
     build_project,
     list_exported,
