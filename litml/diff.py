@@ -2,6 +2,7 @@
 """Compare two versions of a notebook, cell by cell."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
@@ -68,23 +69,39 @@ class Line:
 
 # %% mark_words
 TOKEN = re.compile(r"\w+|\n|[^\S\n]+|[^\w\s]")
-MANY = 300  # tokens; beyond that, comparing takes longer than reading
+MANY = 2000  # tokens; beyond that, comparing takes longer than reading
 
 
 def mark_words(old: str, new: str) -> tuple[list[Mark], list[Mark]]:
     """Return where two texts differ: ranges of characters in the one and the other."""
     left, right = TOKEN.findall(old), TOKEN.findall(new)
-    if max(len(left), len(right)) > MANY:
+    changes = compare_tokens(left, right)
+    gone = sum(is_word(token) for i, end, _, _ in changes for token in left[i:end])
+    words = sum(map(is_word, left)), sum(map(is_word, right))
+    if 2 * (words[0] - gone) < 0.5 * sum(words):
         return [], []
-    matcher = SequenceMatcher(str.isspace, left, right, autojunk=False)
-    blocks = matcher.get_matching_blocks()
-    same = sum(is_word(token) for i, _, n in blocks for token in left[i : i + n])
-    if 2 * same < 0.5 * sum(map(is_word, left + right)):
-        return [], []
-    changes = [one[1:] for one in matcher.get_opcodes() if one[0] != "equal"]
     one = [range_of(left, start, end) for start, end, _, _ in changes]
     other = [range_of(right, start, end) for _, _, start, end in changes]
     return join_marks(one, old), join_marks(other, new)
+
+
+def compare_tokens(
+    left: Sequence[str], right: Sequence[str]
+) -> list[tuple[int, int, int, int]]:
+    """Return what to replace by what: start and end in the one and the other."""
+    if max(len(left), len(right)) <= MANY:
+        matcher = SequenceMatcher(str.isspace, left, right)
+        return [one[1:] for one in matcher.get_opcodes() if one[0] != "equal"]
+    head = count_same(left, right)
+    tail = count_same(left[:head:-1], right[:head:-1])
+    return [(head, len(left) - tail, head, len(right) - tail)]
+
+
+def count_same(left: Sequence[str], right: Sequence[str]) -> int:
+    """Return how many items at their beginning two sequences have in common."""
+    pairs = enumerate(zip(left, right, strict=False))
+    differs = (i for i, (one, other) in pairs if one != other)
+    return next(differs, min(len(left), len(right)))
 
 
 def is_word(token: str) -> bool:
@@ -319,6 +336,26 @@ class NotebookDiff:
         return self.new or self.old or ""
 
 
+# %% fold_notes
+FEW = 3
+
+
+def fold_notes(cells: Sequence[CellDiff]) -> tuple[tuple[CellDiff, ...], list[str]]:
+    """Return cells without the notes that many of them share, and those notes."""
+    counts = Counter(note for cell in cells for note in cell.notes)
+    shared = {note: n for note, n in counts.items() if n > FEW}
+    kept = []
+    for cell in cells:
+        notes = tuple(note for note in cell.notes if note not in shared)
+        cell = replace(cell, notes=notes)
+        if cell.status == "changed" and not (cell.lines or notes):
+            if not (cell.moved or cell.outputs):
+                continue
+            cell = replace(cell, status="moved" if cell.moved else "changed")
+        kept.append(cell)
+    return tuple(kept), [f"{note} ({n} cells)" for note, n in shared.items()]
+
+
 # %% diff_notebooks
 def diff_notebooks(
     old: Notebook | None, new: Notebook | None, *, outputs: bool = False
@@ -332,15 +369,15 @@ def diff_notebooks(
         one = before[i] if i is not None else None
         other = after[j] if j is not None else None
         found.append(diff_cell(one, other, (i, j), moved=i in gone, outputs=outputs))
-    cells = tuple(cell for cell in found if cell.status != "same")
-    notes: list[str] = []
+    cells, notes = fold_notes([cell for cell in found if cell.status != "same"])
     if old and new:
-        notes = compare_notebooks(old, new)
+        notes = compare_notebooks(old, new) + notes
         notes += count_changes([(before[i], after[j]) for i, j in pairs.items()])
         if not (cells or notes) and old.raw != new.raw:
             notes = ["only the layout of the JSON changed"]
     names = old.name if old else None, new.name if new else None
-    return NotebookDiff(*names, cells, tuple(notes), len(found) - len(cells))
+    same = sum(cell.status == "same" for cell in found)
+    return NotebookDiff(*names, cells, tuple(notes), same)
 
 
 def make_pieces(cells: Iterable[Cell]) -> list[Piece]:

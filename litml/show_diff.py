@@ -187,9 +187,10 @@ def say_counts(counts: Counter[str]) -> str:
     words = ("changed", "added", "removed", "moved")
     told = [f"{counts[word]} {word}" for word in words if counts[word]]
     cells = [f"cells: {', '.join(told)}"] if told else []
-    lines = f"lines: +{counts['+']} -{counts['-']}"
     texts = [f"{counts['as text']} as text"] if counts["as text"] else []
-    return "; ".join([*cells, *texts, lines])
+    changed = counts["+"] or counts["-"]
+    lines = [f"lines: +{counts['+']} -{counts['-']}"] if changed else []
+    return "; ".join([*cells, *texts, *lines]) or "no cell changed"
 
 
 # ## JSON
