@@ -1,0 +1,83 @@
+# Exported from nbs/13b_coverage.ipynb. Edit either side, then run `litml sync`.
+"""Measure inside kernels which lines of the package the notebooks have run, so that
+`pytest --cov` counts them.
+"""
+
+import inspect
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from litml.testing import run_apart
+from litml.variables import drop_marks
+
+__all__ = [
+    "start_coverage",
+    "stop_coverage",
+    "coverage_codes",
+    "copy_options",
+    "place_of",
+]
+
+
+# ## Inside the kernel
+# %% start_coverage
+def start_coverage(options: dict[str, Any]) -> None:
+    """Start measuring in this process, unless that is done already."""
+    try:
+        import atexit
+
+        import coverage
+    except ImportError:
+        return
+    if coverage.Coverage.current() is None:
+        coverage.Coverage(data_suffix=True, **options).start()
+    atexit.register(stop_coverage)
+
+
+def stop_coverage() -> None:
+    """Stop measuring, and write what was found; a second call does nothing."""
+    try:
+        import coverage
+    except ImportError:
+        return
+    measure = coverage.Coverage.current()
+    if measure is not None:
+        measure.stop()
+        measure.save()
+
+
+# %% coverage_codes
+def coverage_codes(options: Mapping[str, Any]) -> tuple[str, str]:
+    """Return the code to run in a kernel before its first cell and after its last."""
+    parts = [inspect.getsource(part) for part in (start_coverage, stop_coverage)]
+    head = "from typing import Any\n\n" + drop_marks("\n\n".join(parts))
+    start = run_apart(f"{head}\n\nstart_coverage(options)\n", options=dict(options))
+    return start, run_apart(f"{head}\n\nstop_coverage()\n")
+
+
+# ## The same measurement
+# %% copy_options
+def copy_options(measure: Any, folder: Path) -> dict[str, Any]:
+    """Return how to measure in another folder what `measure` measures in this one.
+
+    `measure` is a `coverage.Coverage`.
+    """
+    config = getattr(measure.config, "config_file", None)
+    sources = measure.get_option("run:source") or []
+    options = {
+        "branch": bool(measure.get_option("run:branch")),
+        "config_file": os.path.join(folder, config) if config else False,
+        "data_file": os.path.join(folder, str(measure.get_option("run:data_file"))),
+        "include": measure.get_option("run:include"),
+        "omit": measure.get_option("run:omit"),
+        "source": [place_of(source, folder) for source in sources] or None,
+    }
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def place_of(source: str, folder: Path) -> str:
+    """Return a source as it is to be called elsewhere: a folder, or a package."""
+    path = folder / source
+    return str(path) if path.is_dir() else source
