@@ -16,8 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import IO
 
+from litml.files import try_lock
 from litml.notebook import LitmlError
 
 __all__ = [
@@ -106,24 +106,6 @@ def parse_memory(text: str) -> int:
 
 
 # ## The queue
-# %% try_lock
-def try_lock(file: IO[str]) -> bool:
-    """Lock an open file, unless another process has; the lock ends with it."""
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            os.lseek(file.fileno(), 1 << 30, 0)  # a locked byte cannot be read
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
 # %% Ticket
 @dataclass(frozen=True, slots=True)
 class Ticket:

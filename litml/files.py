@@ -12,7 +12,7 @@ from types import TracebackType
 from litml.notebook import LitmlError, Location
 from litml.stamps import YOUNG, notes_folder
 
-__all__ = ["WriteError", "state_dir", "Transaction", "locked"]
+__all__ = ["WriteError", "state_dir", "Transaction", "locked", "try_lock"]
 
 
 # %% WriteError
@@ -215,3 +215,21 @@ def locked(state: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX)
         recover(state)
         yield
+
+
+# %% try_lock
+def try_lock(file: IO[Any]) -> bool:
+    """Lock an open file, unless another process has; the lock ends with it."""
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            os.lseek(file.fileno(), 1 << 30, 0)  # a locked byte cannot be read
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,136 @@
+# Exported from nbs/18b_journal.ipynb. Edit either side, then run `litml sync`.
+"""Remember what a release intends and how far it came, through every interruption,
+and never a secret.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from litml.devices import try_lock
+from litml.notebook import LitmlError
+
+__all__ = ["ReleaseError", "NAMES", "SHAPES", "redact", "Journal", "Releases"]
+
+
+# %% ReleaseError
+class ReleaseError(LitmlError):
+    """A release that cannot go on; `code` names the reason for programs and tests."""
+
+    def __init__(self, code: str, message: str, *, hint: str | None = None) -> None:
+        super().__init__(f"{message} ({code})", hint=hint)
+        self.code = code
+
+
+# ## No secrets
+# %% redact
+NAMES = re.compile(r"TOKEN|PASSW|SECRET|API_?KEY|CREDENTIAL", re.I)
+SHAPES = (
+    re.compile(r"pypi-[A-Za-z0-9_-]{8,}"),
+    re.compile(r"gh[pousr]_[A-Za-z0-9]{16,}|github_pat_[A-Za-z0-9_]{16,}"),
+    re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"),
+    re.compile(r"(?<=uthorization: )\w+ \S+"),
+)
+
+
+def redact(text: str, environ: Mapping[str, str] = os.environ) -> str:
+    """Return a text without secrets, of which `***` is left."""
+    values = [value for name, value in environ.items() if NAMES.search(name)]
+    for value in sorted(values, key=len, reverse=True):
+        if len(value) >= 6:  # a shorter one would make holes in ordinary words
+            text = text.replace(value, "***")
+    for shape in SHAPES:
+        text = shape.sub("***", text)
+    return text
+
+
+# ## The file
+# %% Journal
+class Journal:
+    """The events of one release, in a file in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.file = folder / "journal.jsonl"
+        self.events: list[dict[str, Any]] = []
+        raw = self.file.read_bytes() if self.file.exists() else b""
+        whole = raw[: raw.rfind(b"\n") + 1]
+        for line in whole.splitlines():
+            self.events.append(json.loads(line))
+        if whole != raw:
+            os.truncate(self.file, len(whole))
+
+    def add(self, event: str, **values: Any) -> None:
+        """Write down an event, without the secrets in its values."""
+        line = redact(json.dumps({"event": event, **values}, ensure_ascii=False))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self.file.open("ab") as file:
+            file.write(f"{line}\n".encode())
+            file.flush()
+            os.fsync(file.fileno())
+        self.events.append(json.loads(line))
+
+    def result(self, stage: str) -> dict[str, Any] | None:
+        """Return what a stage that is done has left, or None if it is not done."""
+        for event in reversed(self.events):
+            if event["event"] == "done" and event["stage"] == stage:
+                return dict(event["result"])
+        return None
+
+    @property
+    def done(self) -> list[str]:
+        """The stages that are done, in order."""
+        return [event["stage"] for event in self.events if event["event"] == "done"]
+
+    @property
+    def stopped(self) -> str:
+        """Why the last attempt stopped, if that is the last thing that is known."""
+        last = self.events[-1] if self.events else {}
+        return str(last.get("reason", "")) if last.get("event") == "stop" else ""
+
+
+# ## Which release it is
+# %% Releases
+class Releases:
+    """All releases of a repository; `folder` is in git's common directory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def current(self) -> Journal | None:
+        """Return the journal of the release under way, if there is one."""
+        try:
+            name = (self.folder / "current").read_text("utf-8").strip()
+        except OSError:
+            return None
+        known = name and (self.folder / name / "journal.jsonl").exists()
+        return Journal(self.folder / name) if known else None
+
+    def begin(self, name: str) -> Journal:
+        """Begin a release; from now on it is the current one."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        journal = Journal(self.folder / name)
+        journal.add("begin", name=name)
+        temporary = self.folder / "current.new"
+        temporary.write_text(f"{name}\n", "utf-8")
+        os.replace(temporary, self.folder / "current")
+        return journal
+
+    def end(self) -> None:
+        """Let there be no current release any more; its journal is kept."""
+        (self.folder / "current").unlink(missing_ok=True)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out. Raises `ReleaseError` if one is in already."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "lock").open("a+b") as file:
+            if not try_lock(file):
+                hint = "wait for it, or end it"
+                message = "another release of this repository is running"
+                raise ReleaseError("E_LOCKED", message, hint=hint)
+            yield
