@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
+from typing import IO, Any
 
 from litml.notebook import LitmlError, Location
 from litml.stamps import YOUNG, notes_folder

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from litml.devices import try_lock
+from litml.files import try_lock
 from litml.notebook import LitmlError
 
 __all__ = ["ReleaseError", "NAMES", "SHAPES", "redact", "Journal", "Releases"]
@@ -113,6 +113,8 @@ class Releases:
     def begin(self, name: str) -> Journal:
         """Begin a release; from now on it is the current one."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        taken = len(list(self.folder.glob(f"{name}-*")))
+        name = f"{name}-{taken + 1}"
         journal = Journal(self.folder / name)
         journal.add("begin", name=name)
         temporary = self.folder / "current.new"
