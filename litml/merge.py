@@ -30,6 +30,7 @@ __all__ = [
     "find_clash",
     "set_flag",
     "get_flag",
+    "drop_flag",
     "is_kept",
     "cells_of",
     "content",
@@ -209,6 +210,15 @@ def get_flag(cell: Cell) -> str:
     """Return the conflict that the cell's metadata name, or nothing."""
     own = cell.metadata.get("litml")
     return str(own.get("conflict", "")) if isinstance(own, dict) else ""
+
+
+def drop_flag(cell: Cell) -> None:
+    """Take the name of a conflict out of the cell's metadata."""
+    if get_flag(cell):
+        own = {k: v for k, v in cell.metadata["litml"].items() if k != "conflict"}
+        rest = {key: value for key, value in cell.metadata.items() if key != "litml"}
+        kept = rest | ({"litml": own} if own else {})
+        cell.data["metadata"] = sort_like(kept, cell.metadata)
 
 
 # %% is_kept
