@@ -1,4 +1,4 @@
-# Exported from nbs/10_wire.ipynb. Edit either side, then run `litml sync`.
+# Exported from nbs/10_channels.ipynb. Edit either side, then run `litml sync`.
 """Jupyter's messages on their way to a kernel and back, signed and packed by us."""
 
 import asyncio
@@ -23,7 +23,7 @@ __all__ = [
     "address",
     "BATCH",
     "LAST_WORDS",
-    "Wire",
+    "Channels",
     "stir",
     "is_readable",
 ]
@@ -106,13 +106,13 @@ def address(info: Mapping[str, Any], channel: str) -> str:
     return f"{info['transport']}://{info['ip']}{mark}{info[f'{channel}_port']}"
 
 
-# ## The line
-# %% Wire
+# ## Our end of the channels
+# %% Channels
 BATCH = 40  # messages taken at once before others get their turn
 LAST_WORDS = 0.05  # seconds in which what a dead kernel has sent arrives
 
 
-class Wire:
+class Channels:
     """Our end of a kernel's channels; `ended` gets readable when the process ends."""
 
     def __init__(
@@ -149,11 +149,13 @@ class Wire:
         self.shell.send_multipart(frames)
         return name
 
-    def execute(self, code: str, silent: bool = False) -> str:
+    def execute(
+        self, code: str, *, silent: bool = False, store_history: bool = True
+    ) -> str:
         """Ask the kernel to execute code; if it fails, later requests still count."""
-        more = {"silent": silent, "store_history": not silent, "user_expressions": {}}
-        stops = {"allow_stdin": False, "stop_on_error": False}
-        return self.send("execute_request", {"code": code, **more, **stops})
+        more = {"silent": silent, "store_history": store_history}
+        never = {"user_expressions": {}, "allow_stdin": False, "stop_on_error": False}
+        return self.send("execute_request", {"code": code, **more, **never})
 
     def kernel_info(self) -> str:
         """Ask the kernel what it is."""
@@ -193,7 +195,7 @@ class Wire:
                 continue
         return batch
 
-    def stop_channels(self) -> None:
+    def close(self) -> None:
         """Close the sockets; a second call does nothing."""
         for socket in (self.shell, self.iopub, self.control):
             if socket is not None:
