@@ -31,6 +31,7 @@ COMMANDS = {
     "apply": Command("take an edited text view back", "edit_commands"),
     "cell": Command("show or edit one cell, by its id", "edit_commands"),
     "check": Command("all that a CI asks", "export_commands"),
+    "clean": Command("bring notebooks into the form for git", "git_commands"),
     "diff": Command("compare notebooks of two versions, cell by cell", "git_commands"),
     "test": Command("run the tests, notebooks included", "run_commands"),
     "run": Command("execute notebooks", "run_commands"),

@@ -5,23 +5,140 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from litml.console import FINE, PROBLEMS, add_json
+from litml.console import FINE, PROBLEMS, Progress, add_json, print_error
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from collections.abc import Sequence
 
+    from litml.clean import Policy
     from litml.diff import NotebookDiff
+    from litml.project import Project
 
 __all__ = [
+    "add_clean",
+    "run_clean",
+    "name_exported",
+    "clean_stdin",
+    "Said",
     "add_diff",
     "run_diff",
     "diff_two",
     "show_diff_text",
     "write_diff_page",
 ]
+
+
+# ## clean
+# %% add_clean
+def add_clean(parser: ArgumentParser) -> None:
+    """Add the arguments of `litml clean`."""
+    parser.add_argument(
+        "paths", nargs="*", type=Path, metavar="PATH", help="default: all notebooks"
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 if something would"
+    )
+    parser.add_argument(
+        "--ids", action="store_true", help="name exported cells after what they define"
+    )
+    parser.add_argument(
+        "--outputs",
+        choices=["drop", "keep", "small"],
+        help="default: as the project is configured",
+    )
+    parser.add_argument(
+        "--stdin", action="store_true", help="clean one notebook from stdin to stdout"
+    )
+    add_json(parser)
+
+
+# %% run_clean
+def run_clean(arguments: Namespace) -> int:
+    """Bring notebooks into the form that git should see."""
+    from litml.project import find_project
+    from litml.tidy import clean_project, project_policy
+
+    near = arguments.paths[0].resolve().parent if arguments.paths else None
+    project = find_project(near)
+    policy = project_policy(project, arguments.outputs)
+    if arguments.stdin:
+        return clean_stdin(policy)
+    check, said = arguments.check, Said(arguments.json)
+    if arguments.ids and not name_exported(project, arguments, said):
+        return said.finish()
+    progress = Progress("clean")
+    report = clean_project(
+        project, policy, arguments.paths, check=check, progress=progress
+    )
+    progress.clear()
+    said.tell("would clean" if check else "cleaned", report.changed, is_wrong=check)
+    said.refuse("problems", report.problems)
+    said.refuse("secrets", report.findings)
+    return said.finish()
+
+
+# %% name_exported
+def name_exported(project: Project, arguments: Namespace, said: Said) -> bool:
+    """Give exported cells readable ids; was nothing in the way?"""
+    from litml.ids import name_cells
+    from litml.tidy import find_files
+
+    names = {project.name_of(path) for path in find_files(project, arguments.paths)}
+    report = name_cells(project, names, check=arguments.check)
+    word = "would rename" if arguments.check else "renamed"
+    said.tell(word, report.renamed, is_wrong=arguments.check)
+    said.refuse("problems", report.problems)
+    return not report.problems
+
+
+def clean_stdin(policy: Policy) -> int:
+    """Clean one notebook on its way from stdin to stdout."""
+    from litml.secrets import clean_safely
+
+    cleaned = clean_safely(sys.stdin.buffer.read(), policy)
+    sys.stdout.buffer.write(cleaned.data)
+    if cleaned.left:
+        print(f"warning: handed on as it is: {cleaned.left}", file=sys.stderr)
+    return FINE
+
+
+# %% Said
+@dataclass(slots=True)
+class Said:
+    """What a command has to say: lines, or with `as_json` one object at the end."""
+
+    as_json: bool
+    code: int = FINE
+    items: dict[str, list[str]] = field(default_factory=dict)
+
+    def tell(self, what: str, items: Sequence[object], *, is_wrong: bool) -> None:
+        """Say what was done."""
+        self.items.setdefault(what, []).extend(map(str, items))
+        for item in items if not self.as_json else ():
+            print(f"{what}: {item}")
+        if items and is_wrong:
+            self.code = PROBLEMS
+
+    def refuse(self, what: str, items: Sequence[object]) -> None:
+        """Say what is wrong."""
+        self.items.setdefault(what, []).extend(map(str, items))
+        for item in items if not self.as_json else ():
+            print_error(f"like a secret: {item}" if what == "secrets" else item)
+        if items:
+            self.code = PROBLEMS
+
+    def finish(self) -> int:
+        """Print the object, and return the exit code."""
+        if self.as_json:
+            import json
+
+            print(json.dumps(self.items))
+        return self.code
 
 
 # ## diff
