@@ -3,6 +3,7 @@
 
 import asyncio
 import atexit
+import json
 import os
 import shutil
 import signal
@@ -16,6 +17,8 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import litml.watch
+from litml.channels import Channels
 from litml.notebook import LitmlError
 from litml.outcome import (
     COLORS,
@@ -24,13 +27,14 @@ from litml.outcome import (
     Output,
     OutputArea,
     Status,
+    describe_report,
     find_line,
     judge,
 )
 from litml.protocol import Exchange, receive
+from litml.strict import Strict
 
 if TYPE_CHECKING:
-    from jupyter_client.asynchronous.client import AsyncKernelClient
     from jupyter_client.manager import AsyncKernelManager
 
 __all__ = [
@@ -42,6 +46,7 @@ __all__ = [
     "describe_death",
     "read_tail",
     "describe_timeout",
+    "watch_code",
     "GRACE",
     "PATIENCE",
     "Kernel",
@@ -143,6 +148,16 @@ def describe_timeout(timeout: float, found: Failure | None, killed: bool) -> Fai
     return Failure("Timeout", value, found.traceback, found.line)
 
 
+# %% watch_code
+def watch_code(reports: Path, commands: bool) -> str:
+    """Return code that watches the kernel it is executed in; see `start_watch`."""
+    text = Path(litml.watch.__file__).read_text("utf-8")
+    values = f"get_ipython().kernel, {str(reports)!r}, {os.getpid()}, {commands}"
+    call = f"try:\n    start_watch({values})\nexcept Exception:\n    pass\n"
+    names = {"__name__": "litml.watch"}
+    return f"exec(compile({text + call!r}, '<litml>', 'exec'), {names!r})"
+
+
 # ## The kernel
 # %% Kernel
 GRACE = 2.0  # seconds a kernel has to heed an interrupt, or a request to leave
@@ -156,12 +171,14 @@ class Kernel:
         self.manager = manager
         self.home = home
         self.cells: dict[int, str] = {}  # names by execution count
+        self.requests: dict[str, str] = {}  # and by request
+        self.strict = Strict()
+        self.heard = 0  # bytes of reports
         self.displays: dict[str, list[Output]] = {}
         self.busy = True
         self.group: int | None = getattr(manager.provisioner, "pgid", None)
         atexit.register(self.kill)
-        self.client: AsyncKernelClient = manager.client(context=manager.context)
-        self.client.start_channels(stdin=False, hb=False)
+        self.client = Channels(manager.get_connection_info())
 
     async def __aenter__(self) -> "Kernel":
         return self
@@ -177,30 +194,33 @@ class Kernel:
         With `hidden` it is not counted: code of ours, unseen by the notebook.
         """
         begun = time.monotonic()
-        request = self.client.execute(
-            code,
-            store_history=not hidden,
-            allow_stdin=False,
-            stop_on_error=False,
-        )
+        request = self.client.execute(code, store_history=not hidden)
         exchange = Exchange([request], OutputArea(self.displays))
-        self.busy = True
+        self.busy, self.requests[request] = True, name
         await self.follow(exchange, begun + timeout)
         late = await self.stop(exchange)
-        reply, failure = exchange.reply, None
-        self.busy = reply is None
-        if reply is not None:
-            if not hidden:
-                self.cells[reply.get("execution_count", 0)] = name
-            failure = judge(reply, exchange.area, self.cells)
-        status = Status.FAILED if failure else Status.PASSED
-        if late:
-            status = Status.TIMED_OUT
-            failure = describe_timeout(timeout, failure, killed=reply is None)
-        elif reply is None:
-            status, failure = Status.DIED, await self.examine()
+        if exchange.reply and not hidden:
+            self.cells[exchange.reply.get("execution_count", 0)] = name
+        status, failure = await self.decide(exchange, timeout if late else None)
+        self.busy = exchange.reply is None or status is Status.DIED
         seconds = time.monotonic() - begun
-        return Execution(status, exchange.area.finish(), failure, seconds)
+        noticed = next(iter([] if hidden else self.read_reports()), None)
+        return Execution(status, exchange.area.finish(), failure, seconds, noticed)
+
+    async def decide(
+        self, exchange: Exchange, stopped: float | None
+    ) -> tuple[Status, Failure | None]:
+        """Return what became of a cell; one that was `stopped`, after so long."""
+        reply = exchange.reply
+        failure = judge(reply, exchange.area, self.cells) if reply else None
+        if stopped is not None:
+            failure = describe_timeout(stopped, failure, killed=reply is None)
+            return Status.TIMED_OUT, failure
+        if reply is None:
+            return Status.DIED, await self.examine()
+        if failure and failure.name == "Exit":
+            return Status.DIED, failure
+        return Status.FAILED if failure else Status.PASSED, failure
 
     async def follow(self, exchange: Exchange, deadline: float) -> None:
         """Take in messages until the exchange is done, late, or the kernel dead."""
@@ -229,19 +249,69 @@ class Kernel:
             return Failure("KernelBroken", "it sent a message that cannot be read")
         return describe_death(code, self.home / "log")
 
-    async def close(self) -> None:
-        """End the process and everything in its group; a second call does nothing."""
+    async def close(self, ending: float = GRACE) -> Failure | None:
+        """End the process and everything in its group; a second call does nothing.
+
+        Tasks have `ending` seconds to be done, and as many the process to end. Returns
+        what was noticed meanwhile.
+        """
+        failure = None
         try:
             if not self.busy and await self.manager.is_alive():
-                await self.manager.request_shutdown()
-                end = time.monotonic() + GRACE
-                while await self.manager.is_alive() and time.monotonic() < end:
-                    await asyncio.sleep(0.01)
+                failure = await self.finish(ending)
         finally:
             self.kill()
-            self.client.stop_channels()
+            self.client.close()
             await self.manager.shutdown_kernel(now=True)
             shutil.rmtree(self.home, ignore_errors=True)
+        return failure
+
+    def watch(self, strict: Strict) -> None:
+        """Have a Python kernel report what fails beside its cells."""
+        spec = self.manager.kernel_spec
+        if spec and spec.language.lower() == "python":
+            self.strict = strict
+            code = watch_code(self.home / "noticed", strict.shell_errors)
+            self.client.execute(code, silent=True, store_history=False)
+
+    def read_reports(self) -> list[Failure]:
+        """Return the failures that have been reported since the last look."""
+        try:
+            text = (self.home / "noticed").read_bytes()[self.heard :]
+        except OSError:
+            return []
+        self.heard += len(text)
+        found = [
+            describe_report(json.loads(line), self.cells, self.requests)
+            for line in text.splitlines()
+        ]
+        if not self.strict.pending_tasks:
+            found = [failure for failure in found if failure.name != "PendingTask"]
+        return found if self.strict.hidden_errors else []
+
+    async def ask_tasks(self, ending: float) -> bool:
+        """Wait for the notebook's tasks; False if the kernel does not answer."""
+        if not (self.home / "noticed").exists():
+            return True
+        waiting = ending if self.strict.pending_tasks else 0
+        content = {"tasks": waiting, "seconds": ending * 0.9}
+        request = self.client.send("litml_end_request", content)
+        exchange = Exchange([request], OutputArea())
+        await self.follow(exchange, time.monotonic() + waiting + GRACE)
+        return exchange.reply is not None
+
+    async def finish(self, ending: float) -> Failure | None:
+        """Have the process end; return what was noticed meanwhile."""
+        if not await self.ask_tasks(ending):
+            return Failure("NeverEnds", "after the last cell the kernel is still busy")
+        self.client.request_shutdown()
+        end = time.monotonic() + ending
+        while (alive := await self.manager.is_alive()) and time.monotonic() < end:
+            await asyncio.sleep(0.01)
+        noticed = self.read_reports()
+        if alive:
+            return next(iter(noticed), Failure("NeverEnds", "the process does not end"))
+        return next((one for one in noticed if one.name != "NeverEnds"), None)
 
     def kill(self) -> None:
         """Kill the kernel's process group at once, where there are such groups."""

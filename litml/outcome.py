@@ -25,6 +25,7 @@ __all__ = [
     "OTHER_LINE",
     "find_line",
     "clean_traceback",
+    "describe_report",
 ]
 
 
@@ -160,12 +161,16 @@ class Status(StrEnum):
 # %% Failure
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a cell did not pass; `line` counts from 1 in the cell."""
+    """Why a cell did not pass; `line` counts from 1 in the cell.
+
+    `cell` is where it arose, if that is known not to be the cell that was running.
+    """
 
     name: str
     value: str
     traceback: str = ""
     line: int | None = None
+    cell: str = ""
 
     def __str__(self) -> str:
         return f"{self.name}: {self.value}" if self.value else self.name
@@ -174,12 +179,16 @@ class Failure:
 # %% Execution
 @dataclass(frozen=True, slots=True)
 class Execution:
-    """What came of executing a cell once."""
+    """What came of executing a cell once.
+
+    `noticed` is a failure of something that ran beside it, such as a thread.
+    """
 
     status: Status
     outputs: tuple[Output, ...]
     failure: Failure | None
     seconds: float
+    noticed: Failure | None = None
 
 
 # %% judge
@@ -246,3 +255,21 @@ def clean_traceback(lines: Sequence[str], cells: Mapping[int, str]) -> str:
         lambda match: f"cell {cells.get(int(match[1]), newest)}",
         text,
     ).strip("\n")
+
+
+# ## Beside the cell
+# %% describe_report
+def describe_report(
+    report: Mapping[str, Any], cells: Mapping[int, str], requests: Mapping[str, str]
+) -> Failure:
+    """Return the failure that a report tells of.
+
+    `cells` and `requests` name the cells by execution count and by request.
+    """
+    count, trace = report.get("count"), str(report.get("traceback") or "")
+    cell = requests.get(str(report.get("request")), "")
+    if count is not None:
+        cell = cells.get(count, cell)
+    said = f"{report.get('value') or ''} ({report.get('where')})".strip()
+    name, line = str(report.get("name") or "Error"), report.get("line")
+    return Failure(name, said, clean_traceback([trace], cells), line, cell)

@@ -6,9 +6,10 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from litml.cells import (
     split_words,
 )
 from litml.front import Front, read_front
-from litml.kernel import Kernel, Loop, start_kernel
+from litml.kernel import GRACE, Kernel, Loop, start_kernel
 from litml.notebook import (
     Cell,
     LitmlError,
@@ -30,6 +31,7 @@ from litml.notebook import (
 )
 from litml.outcome import Execution, Failure, Output, Status
 from litml.project import Project
+from litml.strict import Stock, Strict, find_written, read_strict, take_stock
 from litml.text import parse_source
 
 __all__ = [
@@ -68,7 +70,8 @@ class Policy:
 
     Notebooks' names are relative to `root`; kernels can import from `paths`. A cell
     with a directive among `flags` is skipped unless that is among `asked`. The code in
-    `opening` and `closing` is run in every Python kernel, unseen.
+    `opening` and `closing` is run in every Python kernel, unseen. `sources` are the
+    folders into which notebooks should not write.
     """
 
     root: Path
@@ -79,6 +82,8 @@ class Policy:
     paths: tuple[Path, ...] = ()
     opening: tuple[str, ...] = ()
     closing: tuple[str, ...] = ()
+    strict: Strict = field(default_factory=Strict)
+    sources: tuple[Path, ...] = ()
 
 
 # %% make_policy
@@ -96,6 +101,8 @@ def make_policy(project: Project, asked: Iterable[str] = ()) -> Policy:
         flags=flags,
         asked=frozenset(asked),
         paths=(project.package_dir.parent,),
+        strict=read_strict(project),
+        sources=(project.notebooks_dir, project.package_dir),
     )
 
 
@@ -261,10 +268,14 @@ class CellRun:
 # %% NotebookRun
 @dataclass(frozen=True, slots=True)
 class NotebookRun:
-    """What became of a notebook, cell by cell."""
+    """What became of a notebook, cell by cell.
+
+    `written` names files among the project's sources that changed while it ran.
+    """
 
     notebook: str
     cells: tuple[CellRun, ...]
+    written: tuple[str, ...] = ()
 
     @property
     def failed(self) -> CellRun | None:
@@ -298,6 +309,8 @@ def weigh(step: Step, done: Execution) -> CellRun:
         expected = " or ".join(step.raises)
         failure = Failure("NotRaised", f"expected {expected}, and nothing was raised")
         status = Status.FAILED
+    if done.noticed and not failure:
+        status, failure = Status.FAILED, done.noticed
     return CellRun(step.cell, status, done.outputs, done.seconds, failure)
 
 
@@ -311,9 +324,14 @@ class Runner:
         self.notebook = notebook
         self.policy = policy
         self.steps = (*before, *plan_notebook(notebook, policy))
+        asked = [step for step in self.steps if not step.skip]
+        self.last = asked[-1] if asked else None
         self.runs: list[CellRun] = []
         self.failures: Counter[int] = Counter()  # of each step
         self.kernel: Kernel | None = None
+        self.stock: Stock = {}
+        self.begun: dict[str, float] = {}
+        self.written: dict[str, str] = {}  # files, and the cells that wrote them
 
     @property
     def failed(self) -> CellRun | None:
@@ -340,12 +358,20 @@ class Runner:
         if step.skip:
             return CellRun(step.cell, Status.SKIPPED, reason=step.skip)
         kernel = await self.open()
-        return weigh(step, await kernel.execute(step.source, step.timeout, step.cell))
+        self.begun[step.cell] = time.time()
+        done = await kernel.execute(step.source, step.timeout, step.cell)
+        run = weigh(step, done)
+        if step is self.last and not run.failure:
+            left = await self.end(self.policy.strict.end_timeout)
+            run = replace(run, status=Status.FAILED, failure=left) if left else run
+        return run
 
     async def open(self) -> Kernel:
         """Return the kernel, which is started if there is none."""
         if self.kernel is None:
+            self.stock = take_stock(self.policy.sources)
             self.kernel = await self.start()
+            self.kernel.watch(self.policy.strict)
             await self.run_hidden(self.kernel, self.policy.opening)
         return self.kernel
 
@@ -376,15 +402,29 @@ class Runner:
         await self.close()
         self.failures = failures
 
+    async def end(self, ending: float = GRACE) -> Failure | None:
+        """End the kernel, within about `ending` seconds; return what it left undone."""
+        kernel, self.kernel = self.kernel, None
+        if kernel is None:
+            return None
+        try:
+            await self.run_hidden(kernel, self.policy.closing)
+        finally:
+            failure = await kernel.close(ending)
+        after = take_stock(self.policy.sources)
+        for path, cell in find_written(self.stock, after, self.begun).items():
+            self.written[path.relative_to(self.policy.root).as_posix()] = cell
+        if self.written and not failure and self.policy.strict.written_files:
+            cell = next(iter(self.written.values()))
+            failure = Failure("WroteFiles", ", ".join(self.written), cell=cell)
+        return failure
+
     async def close(self) -> None:
-        """End the kernel, and forget what has been run."""
-        kernel, self.kernel, self.runs = self.kernel, None, []
-        self.failures = Counter()
-        if kernel:
-            try:
-                await self.run_hidden(kernel, self.policy.closing)
-            finally:
-                await kernel.close()
+        """End the kernel if it has not ended, and forget what has been run."""
+        try:
+            await self.end()
+        finally:
+            self.runs, self.failures = [], Counter()
 
 
 # %% run_async
@@ -409,7 +449,7 @@ async def run_async(
     for step in runner.steps[len(runs) :]:
         reason = f"an earlier cell failed: {failed.cell}" if failed else ""
         runs.append(CellRun(step.cell, Status.NOT_RUN, reason=reason))
-    return NotebookRun(notebook.name, tuple(runs))
+    return NotebookRun(notebook.name, tuple(runs), tuple(runner.written))
 
 
 # %% run_notebook
@@ -430,8 +470,9 @@ def describe_failure(notebook: str, source: str, run: CellRun) -> str:
     failure = run.failure
     if failure is None:
         raise ValueError(f"cell {run.cell} did not fail")
-    at = Location(notebook, run.cell, failure.line)
-    listing = list_source(source, failure.line)
+    elsewhere = failure.cell not in ("", run.cell)
+    at = Location(notebook, failure.cell or run.cell, failure.line)
+    listing = "" if elsewhere else list_source(source, failure.line)
     parts = [f"{failure}\n  at {at}", listing, failure.traceback]
     return "\n\n".join(part for part in parts if part)
 

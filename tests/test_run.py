@@ -210,7 +210,7 @@ def test_endless_output_ends_at_the_time_limit_within_bounds(policy: Policy) -> 
         ("import os\n\nos._exit(3)", Status.DIED, "exit code 3"),
         ("import os, signal\nos.kill(os.getpid(), 9)", Status.DIED, "SIGKILL"),
         ("import ctypes\n\nctypes.string_at(0)", Status.DIED, "SIGSEGV"),
-        ("exit", Status.FAILED, "ends its kernel"),
+        ("exit", Status.DIED, "ends its kernel"),
         (
             "import json\njson.dumps = lambda *_, **__: '{'",
             Status.DIED,
