@@ -30,6 +30,9 @@ __all__ = [
     "diff_two",
     "show_diff_text",
     "write_diff_page",
+    "add_install_hooks",
+    "run_install_hooks",
+    "report_filter",
 ]
 
 
@@ -243,3 +246,58 @@ def write_diff_page(diffs: list[NotebookDiff], arguments: Namespace) -> None:
         message = f"cannot write {arguments.html}: {error.strerror}"
         raise ConfigError(message) from error
     print(f"wrote: {arguments.html}")
+
+
+# ## install-hooks
+# %% add_install_hooks
+def add_install_hooks(parser: ArgumentParser) -> None:
+    """Add the arguments of `litml install-hooks`."""
+    mood = parser.add_mutually_exclusive_group()
+    mood.add_argument(
+        "--check", action="store_true", help="change nothing; exit 1 if something would"
+    )
+    mood.add_argument(
+        "--remove", action="store_true", help="leave the clone as it was before"
+    )
+    parser.add_argument(
+        "--local",
+        action="store_true",
+        help="write .git/info/attributes, and no file of the repository",
+    )
+
+
+# %% run_install_hooks
+def run_install_hooks(arguments: Namespace) -> int:
+    """Tell git in this clone of litml, or have it forget."""
+    from litml.hooks import carry_out, plan_install, plan_remove
+
+    here = Path.cwd()
+    if arguments.remove:
+        plan = plan_remove(here)
+    else:
+        plan = plan_install(here, local=arguments.local)
+    changes = plan.changes()
+    if not arguments.check:
+        carry_out(plan)
+    word = "missing" if arguments.check else "removed" if arguments.remove else "set"
+    for change in changes:
+        print(f"{word}: {change}")
+    for note in plan.notes:
+        print(f"note: {note}", file=sys.stderr)
+    failed = not arguments.remove and report_filter(here, bool(changes))
+    return PROBLEMS if failed or (arguments.check and changes) else FINE
+
+
+def report_filter(here: Path, told: bool) -> bool:
+    """Try the filter and say how it went; return whether it fails."""
+    from litml.probe import find_unclean, try_filter
+
+    if problem := try_filter(here):
+        if not told:
+            print_error(problem)
+        return True
+    if unclean := len(find_unclean(here)):
+        hint = "`git add --renormalize .` and a commit bring them into it"
+        text = f"notebooks in git are not in the form of today ({unclean}): {hint}"
+        print(f"note: {text}", file=sys.stderr)
+    return False
