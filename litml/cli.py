@@ -33,6 +33,7 @@ COMMANDS = {
     "check": Command("all that a CI asks", "export_commands"),
     "clean": Command("bring notebooks into the form for git", "git_commands"),
     "diff": Command("compare notebooks of two versions, cell by cell", "git_commands"),
+    "install-hooks": Command("tell git in this clone of notebooks", "git_commands"),
     "test": Command("run the tests, notebooks included", "run_commands"),
     "run": Command("execute notebooks", "run_commands"),
     "adopt": Command("make notebooks of a package", "export_commands"),
