@@ -238,8 +238,8 @@ def is_looping() -> bool:
 
 def reap_children() -> None:
     """Take notice of child processes that have ended, where that is necessary."""
-    with suppress(OSError):
-        while hasattr(os, "waitpid") and os.waitpid(-1, getattr(os, "WNOHANG", 0))[0]:
+    with suppress(OSError, AttributeError):  # there is no such thing on Windows
+        while os.waitpid(-1, os.WNOHANG)[0]:
             pass
 
 
