@@ -187,6 +187,19 @@ def join_unmerged(changes: Sequence[Change]) -> Iterator[tuple[Change, bool]]:
             yield change, change.paths in unmerged
 
 
+# %% split_rename
+def split_rename(diff: NotebookDiff) -> list[NotebookDiff]:
+    """Return a comparison as one, or as two if the notebooks share no cell."""
+    kinds = {cell.status for cell in diff.cells}
+    if diff.status != "renamed" or diff.same or kinds != {"added", "removed"}:
+        return [diff]
+    gone, new = (
+        tuple(cell for cell in diff.cells if cell.status == status)
+        for status in ("removed", "added")
+    )
+    return [NotebookDiff(diff.old, None, gone), NotebookDiff(None, diff.new, new)]
+
+
 # ## All of it
 # %% diff_repository
 def diff_repository(
@@ -220,7 +233,7 @@ def compare_changes(
     blobs = read_blobs(repository.git_dir, sorted(ids))
     here = [one.paths[1] for one in changes if not is_there(one.ids[1])]
     cleaner = Cleaner(top, here)
-    found = []
+    found: list[NotebookDiff] = []
     for change, unmerged in join_unmerged(changes):
         if change.status == "U":
             diff = NotebookDiff(*change.paths)
@@ -229,7 +242,7 @@ def compare_changes(
         diff = note_change(diff, change)
         if unmerged:
             diff = replace(diff, notes=("not merged yet", *diff.notes))
-        found.append(diff)
+        found += split_rename(diff)
     return [diff for diff in found if not diff.is_empty]
 
 

@@ -149,9 +149,7 @@ def show_diffs(diffs: Iterable[NotebookDiff], *, colour: bool = False) -> Iterat
             yield use(f"@@ {head_cell(cell)} @@ {say_status(cell)}", "place")
             yield from show_lines(cell.lines, use)
             yield from show_notes(cell.notes, use)
-            yield from show_lines(
-                cell.outputs, lambda text, style: use(f"> {text}", style)
-            )
+            yield from (f"> {line}" for line in show_lines(cell.outputs, use))
 
 
 def show_notes(notes: Iterable[str], paint: Paint) -> Iterator[str]:
