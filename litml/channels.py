@@ -22,9 +22,11 @@ __all__ = [
     "make_connection",
     "address",
     "BATCH",
+    "MUCH",
     "LAST_WORDS",
     "Channels",
     "stir",
+    "encode",
     "is_readable",
 ]
 
@@ -108,7 +110,7 @@ def address(info: Mapping[str, Any], channel: str) -> str:
 
 # ## Our end of the channels
 # %% Channels
-BATCH = 40  # messages taken at once before others get their turn
+BATCH, MUCH = 40, 1_000_000  # messages and bytes taken before others get their turn
 LAST_WORDS = 0.05  # seconds in which what a dead kernel has sent arrives
 
 
@@ -124,7 +126,7 @@ class Channels:
         self.info = info
         self.ended = ended
         self.context = context or zmq.Context.instance()
-        self.session = Session(str(info.get("key", "")).encode())
+        self.session = Session(encode(info.get("key", "")))
         self.shell = self.connect("shell", zmq.DEALER)
         self.iopub = self.connect("iopub", zmq.SUB)
         self.iopub.subscribe(b"")
@@ -134,12 +136,11 @@ class Channels:
         """Return a socket to one of the kernel's channels."""
         socket = self.context.socket(kind)
         socket.linger = 0
-        socket.rcvhwm = 0
         if public := self.info.get("curve_publickey"):
             keys = (public, public, self.info["curve_secretkey"])
             names = ("curve_serverkey", "curve_publickey", "curve_secretkey")
             for name, key in zip(names, keys, strict=True):
-                setattr(socket, name, key if isinstance(key, bytes) else key.encode())
+                setattr(socket, name, encode(key))
         socket.connect(address(self.info, channel))
         return socket
 
@@ -187,10 +188,12 @@ class Channels:
     def take(self) -> list[list[bytes]]:
         """Return what has come already; of iopub first, as a reply ends the wait."""
         batch: list[list[bytes]] = []
+        size = 0
         for socket in (self.iopub, self.shell):
             try:
-                while len(batch) < BATCH:
+                while len(batch) < BATCH and size < MUCH:
                     batch.append(socket.recv_multipart(zmq.NOBLOCK))
+                    size += sum(map(len, batch[-1]))
             except zmq.Again:
                 continue
         return batch
@@ -221,6 +224,11 @@ async def stir(files: Sequence[int], seconds: float) -> None:
         timer.cancel()
         for file in files:
             loop.remove_reader(file)
+
+
+def encode(key: str | bytes) -> bytes:
+    """Return a key as bytes; in a file it is text, `jupyter_client` holds bytes."""
+    return key if isinstance(key, bytes) else key.encode()
 
 
 def is_readable(file: int) -> bool:
