@@ -2,13 +2,10 @@
 """A request to a kernel, and what comes back for it."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from litml.channels import Channels, Session
 from litml.outcome import LIMIT, OutputArea
-
-if TYPE_CHECKING:
-    from jupyter_client.asynchronous.client import AsyncKernelClient
-    from jupyter_client.session import Session
 
 __all__ = ["Exchange", "unpack", "TICK", "receive"]
 
@@ -51,7 +48,7 @@ class Exchange:
 
 # ## Messages
 # %% unpack
-def unpack(session: "Session", frames: list[bytes]) -> dict[str, Any]:
+def unpack(session: Session, frames: list[bytes]) -> dict[str, Any]:
     """Return the message in some frames; raises `ValueError` if it cannot be read."""
     parts = session.feed_identities(frames)[1]
     if len(parts) > 4 and len(parts[4]) > 4 * LIMIT:
@@ -64,26 +61,15 @@ def unpack(session: "Session", frames: list[bytes]) -> dict[str, Any]:
 
 
 # %% receive
-TICK = 100  # milliseconds between two looks at the process
+TICK = 0.1  # seconds between two looks at the process
 
 
-async def receive(client: "AsyncKernelClient", exchange: Exchange) -> bool:
+async def receive(channels: Channels, exchange: Exchange) -> bool:
     """Take in some messages; False if none came within a tick."""
-    from zmq import POLLIN
-    from zmq.asyncio import Poller
-
-    sockets = [client.shell_channel.socket, client.iopub_channel.socket]
-    poller = Poller()
-    for socket in sockets:
-        poller.register(socket, POLLIN)
-    ready = dict(await poller.poll(TICK))
-    for socket in ready:
-        for _ in range(20):
-            if not await socket.poll(0):
-                break
-            frames = await socket.recv_multipart()
-            try:
-                exchange.take(unpack(client.session, frames))
-            except (ValueError, TypeError, KeyError):
-                exchange.broken = True
-    return bool(ready)
+    batch = await channels.receive(TICK)
+    for frames in batch:
+        try:
+            exchange.take(unpack(channels.session, frames))
+        except (ValueError, TypeError, KeyError):
+            exchange.broken = True
+    return bool(batch)
