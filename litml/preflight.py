@@ -1,0 +1,436 @@
+# Exported from nbs/18d_preflight.ipynb. Edit either side, then run `litml sync`.
+"""Look at everything that could stop a release, before anything is done, and show
+all of it at once.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from litml.clean import parse_policy
+from litml.git import GitError, find_repository, run_git
+from litml.indexes import Index, choose_index, known_repositories, list_files, send_file
+from litml.journal import ReleaseError
+from litml.package import export_project
+from litml.project import Kind, Project, check_table
+from litml.tidy import clean_project
+from litml.version import (
+    VersionError,
+    find_version_file,
+    next_version,
+    read_notes,
+    read_version,
+)
+
+__all__ = [
+    "Settings",
+    "KINDS",
+    "read_settings",
+    "Plan",
+    "Look",
+    "Check",
+    "CHECKS",
+    "preflight",
+]
+
+
+# ## What a project says
+# %% Settings
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The table `[tool.litml.release]`.
+
+    `index` is a name that twine knows, or an address; `simple` is where its simple
+    pages are, if that cannot be guessed. With `publish = "ci"` a workflow publishes
+    what the tag starts, and the release waits for it.
+    """
+
+    branch: str = "main"
+    remote: str = "origin"
+    tag: str = "v{version}"
+    changelog: str = "CHANGELOG.md"
+    index: str = "pypi"
+    simple: str = ""
+    publish: str = "here"
+    test: bool = True
+    github: bool = True
+
+
+KINDS: dict[str, Kind] = {
+    "branch": (str, "a string"),
+    "remote": (str, "a string"),
+    "tag": (str, "a string with {version} in it"),
+    "changelog": (str, "the path of a file"),
+    "index": (str, "a name or an address"),
+    "simple": (str, "an address"),
+    "publish": (str, '"here" or "ci"'),
+    "test": (bool, "true or false"),
+    "github": (bool, "true or false"),
+}
+
+
+def read_settings(project: Project) -> Settings:
+    """Return the project's table. Raises `ConfigError` at the first wrong key."""
+    table = project.config.tables.get("release", {})
+    check_table(table, KINDS, "tool.litml.release")
+    return Settings(**table)
+
+
+# %% Plan
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a release intends; everything in it is decided before anything is done.
+
+    `base` is the commit that the release is made from, `when` its time in seconds.
+    """
+
+    project: str
+    version: str
+    tag: str
+    base: str
+    when: int
+    branch: str
+    remote: str
+    index: Index
+    notes: str
+
+
+# ## What is looked at
+# %% Look
+@dataclass(slots=True)
+class Look:
+    """A project before its release, and what has been asked for."""
+
+    project: Project
+    settings: Settings
+    wanted: str = "patch"
+    first: bool = False
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    version: str = ""
+    index: Index | None = None
+
+    @property
+    def root(self) -> Path:
+        """The project's root."""
+        return self.project.root
+
+    @property
+    def tag(self) -> str:
+        """The name of the tag; known once the version is."""
+        return self.settings.tag.format(version=self.version)
+
+    def git(self, *words: str) -> str:
+        """Return what git says, without the last line end; raises `GitError`."""
+        return os.fsdecode(run_git(self.root, *words)).rstrip("\n")
+
+    def asks(self, *words: str) -> str:
+        """Return what git says, or nothing if it will not say anything."""
+        try:
+            return self.git(*words)
+        except GitError:
+            return ""
+
+    def read(self, name: str) -> str:
+        """Return the text of a file of the project, "" if there is none."""
+        path = self.root / name
+        return path.read_text("utf-8") if path.is_file() else ""
+
+    @property
+    def table(self) -> dict[str, Any]:
+        """The table `[project]`."""
+        import tomllib
+
+        return dict(tomllib.loads(self.read("pyproject.toml")).get("project", {}))
+
+
+Check = Callable[[Look], Iterator[ReleaseError]]
+
+
+# ### The work tree
+# %% check_tree
+def check_tree(look: Look) -> Iterator[ReleaseError]:
+    """Is the right branch checked out, and nothing else going on?"""
+    branch, wanted = look.asks("symbolic-ref", "--short", "HEAD"), look.settings.branch
+    if branch != wanted:
+        where = f"on branch `{branch}`" if branch else "not on a branch"
+        hint = f"`git switch {wanted}`, or `branch` in [tool.litml.release]"
+        yield ReleaseError("E_BRANCH", f"you are {where}, not on `{wanted}`", hint=hint)
+    git = find_repository(look.root).git_dir
+    for name in (
+        "MERGE_HEAD",
+        "CHERRY_PICK_HEAD",
+        "REVERT_HEAD",
+        "rebase-merge",
+        "rebase-apply",
+    ):
+        if (git / name).exists():
+            what = name.removesuffix("_HEAD").lower().replace("_", "-")
+            yield ReleaseError(
+                "E_MIDOP", f"git is in the middle of a {what}", hint="end it first"
+            )
+    changed = look.git("status", "--porcelain", "--untracked-files=normal").splitlines()
+    if changed:
+        names = ", ".join(line[3:] for line in changed[:10])
+        hint = "commit them, ignore them, or put them away"
+        yield ReleaseError("E_DIRTY", f"not committed: {names}", hint=hint)
+    if look.git("rev-parse", "--is-shallow-repository") == "true":
+        hint = "`git fetch --unshallow`"
+        yield ReleaseError("E_SHALLOW", "the clone is shallow", hint=hint)
+    for key in ("user.name", "user.email"):
+        if not look.asks("config", key) and not look.environ.get("GIT_AUTHOR_NAME"):
+            hint = f"`git config --global {key} …`"
+            yield ReleaseError("E_IDENTITY", f"git does not know your {key}", hint=hint)
+
+
+# ### The remote
+# %% check_remote
+def check_remote(look: Look) -> Iterator[ReleaseError]:
+    """Does the remote have the commit that is checked out, and nothing newer?"""
+    remote, branch = look.settings.remote, look.settings.branch
+    try:
+        look.git("fetch", "--quiet", "--no-tags", remote, branch)
+    except GitError as error:
+        hint = f"`git remote -v` shows where `{remote}` is"
+        yield ReleaseError(
+            "E_REMOTE", f"the remote does not answer: {error.message}", hint=hint
+        )
+        return
+    ours = int(look.git("rev-list", "--count", "FETCH_HEAD..HEAD"))
+    theirs = int(look.git("rev-list", "--count", "HEAD..FETCH_HEAD"))
+    if ours and theirs:
+        message = f"your branch and `{remote}/{branch}` have diverged"
+        yield ReleaseError(
+            "E_DIVERGED", message, hint="`git pull --rebase`, then `git push`"
+        )
+    elif ours:
+        message = f"{ours} commits are not on `{remote}/{branch}` yet"
+        yield ReleaseError("E_AHEAD", message, hint=f"`git push {remote} {branch}`")
+    elif theirs:
+        message = f"`{remote}/{branch}` has {theirs} commits that you have not"
+        yield ReleaseError("E_BEHIND", message, hint="`git pull`")
+
+
+# ### The notebooks
+# %% check_notebooks
+def check_notebooks(look: Look) -> Iterator[ReleaseError]:
+    """Is the package what the notebooks export, and are these clean?"""
+    found = export_project(look.project, check=True)
+    wrong = [str(error.message) for error in (*found.problems, *found.stale)]
+    if wrong or found.written:
+        names = "; ".join([*wrong, *found.written])
+        hint = "`litml export`, or `litml sync` if a module was edited; then commit"
+        yield ReleaseError(
+            "E_SYNC", f"not what the notebooks export: {names}", hint=hint
+        )
+    policy = parse_policy(look.project.config.tables.get("clean", {}))
+    report = clean_project(look.project, policy, check=True)
+    dirty = [change.name for change in report.changed]
+    dirty += [str(error.at) for error in report.problems]
+    dirty += [str(finding.at) for finding in report.findings]
+    if dirty:
+        hint = "`litml clean`, then commit"
+        yield ReleaseError("E_CLEAN", f"not clean: {', '.join(dirty)}", hint=hint)
+
+
+# ### Version and notes
+# %% check_version
+def check_version(look: Look) -> Iterator[ReleaseError]:
+    """Is there a next version, which nobody has used, and something to say of it?"""
+    try:
+        file = find_version_file(look.read("pyproject.toml"))
+        look.version = next_version(read_version(look.read(file), file), look.wanted)
+    except VersionError as error:
+        code = (
+            "E_LOCAL_VERSION" if "local label" in error.message else "E_VERSION_ORDER"
+        )
+        yield ReleaseError(code, error.message, hint=error.hint)
+        return
+    if look.asks("rev-parse", "--verify", "--quiet", f"refs/tags/{look.tag}"):
+        hint = f"`git tag -d {look.tag}` if it is a leftover"
+        yield ReleaseError(
+            "E_TAG_LOCAL", f"there is a tag `{look.tag}` here", hint=hint
+        )
+    if look.asks("ls-remote", look.settings.remote, f"refs/tags/{look.tag}"):
+        hint = "choose the next version"
+        yield ReleaseError(
+            "E_TAG_REMOTE", f"the remote has a tag `{look.tag}`", hint=hint
+        )
+    yield from check_notes(look)
+
+
+def check_notes(look: Look) -> Iterator[ReleaseError]:
+    """Does the changelog say what is new?"""
+    name = look.settings.changelog
+    try:
+        empty = read_notes(look.read(name)).empty
+    except VersionError as error:
+        yield ReleaseError("E_NOTES", error.message, hint=error.hint)
+        return
+    if empty:
+        hint = f"write what has changed below `Unreleased` in {name}"
+        yield ReleaseError("E_NOTES", "there are no notes for this release", hint=hint)
+
+
+# ### The project's own data
+# %% check_metadata
+def check_metadata(look: Look) -> Iterator[ReleaseError]:
+    """Is what the project says of itself complete, and allowed on an index?"""
+    table = look.table
+    for key in ("name", "description", "requires-python", "readme", "license"):
+        if key not in table and key not in table.get("dynamic", []):
+            hint = f"write `{key} = …` in [project]"
+            yield ReleaseError("E_METADATA", f"[project] has no `{key}`", hint=hint)
+    extras = table.get("optional-dependencies", {}).values()
+    every = [
+        *table.get("dependencies", []),
+        *(one for extra in extras for one in extra),
+    ]
+    if direct := [one for one in every if re.search(r"\s@\s|://", one)]:
+        hint = "an index takes only names and versions"
+        message = f"a dependency is an address: {', '.join(direct)}"
+        yield ReleaseError("E_DIRECT_URL", message, hint=hint)
+    if shutil.disk_usage(find_repository(look.root).common_dir).free < 200 << 20:
+        hint = "make room for 200 MB"
+        yield ReleaseError("E_DISK", "the disk is nearly full", hint=hint)
+
+
+# ### The index
+# %% check_index
+def check_index(look: Look) -> Iterator[ReleaseError]:
+    """Can the index be asked, is the version free on it, and are we let in?"""
+    try:
+        index = choose_index(
+            look.settings.index, known_repositories(), look.settings.simple
+        )
+        files = list_files(index, look.table["name"])
+    except ReleaseError as error:
+        yield error
+        return
+    look.index = index
+    if not files and not look.first:
+        hint = "`--first` says that the name is right and this is its first release"
+        message = f"the index does not know `{look.table['name']}`"
+        yield ReleaseError("E_FIRST", message, hint=hint)
+    if taken := [name for name in files if look.version and is_of(name, look.version)]:
+        message = f"the index has files of {look.version}: {', '.join(taken)}"
+        yield ReleaseError("E_VERSION_EXISTS", message, hint="choose the next version")
+    if look.settings.publish == "here":
+        yield from check_credentials(look, index)
+
+
+def is_of(name: str, version: str) -> bool:
+    """Is a file, by its name, one of that version?"""
+    from packaging.utils import (
+        InvalidSdistFilename,
+        InvalidWheelFilename,
+        parse_sdist_filename,
+        parse_wheel_filename,
+    )
+
+    try:
+        wheel = name.endswith(".whl")
+        found = (
+            parse_wheel_filename(name)[1] if wheel else parse_sdist_filename(name)[1]
+        )
+    except (InvalidWheelFilename, InvalidSdistFilename):
+        return False
+    return str(found) == version
+
+
+def check_credentials(look: Look, index: Index) -> Iterator[ReleaseError]:
+    """Does the index know who we are?"""
+    answer = send_file(index, None, look.environ, timeout=90)
+    if answer.status not in (401, 403):
+        return
+    hint = "set TWINE_USERNAME=__token__ and TWINE_PASSWORD, or use keyring or .pypirc"
+    if "NonInteractive" in answer.reason:
+        yield ReleaseError(
+            "E_NO_TOKEN", "there are no credentials for the index", hint=hint
+        )
+    else:
+        message = f"the index does not know the credentials: {answer.reason}"
+        yield ReleaseError("E_AUTH", message, hint=hint)
+
+
+# ### The tests
+# %% check_tests
+def check_tests(look: Look) -> Iterator[ReleaseError]:
+    """Do the project's tests pass? For a commit that is asked only once."""
+    commit = look.git("rev-parse", "HEAD")
+    known = release_folder(look.root) / f"tested-{commit}"
+    if known.exists():
+        return
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "--no-header",
+        "-p",
+        "no:cacheprovider",
+    ]
+    done = subprocess.run(command, cwd=look.root, capture_output=True, text=True)
+    if done.returncode:
+        lines = done.stdout.strip().splitlines() or [done.stderr.strip()]
+        failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
+        message = "the tests fail: " + "; ".join(failed[:5] or lines[-1:])
+        hint = "mend them; `--no-test` releases without asking them"
+        yield ReleaseError("E_TEST", message, hint=hint)
+        return
+    known.parent.mkdir(parents=True, exist_ok=True)
+    known.touch()
+
+
+def release_folder(root: Path) -> Path:
+    """Return the folder of releases, in git's common directory."""
+    return find_repository(root).common_dir / "litml" / "release"
+
+
+# ## All at once
+# %% preflight
+CHECKS: tuple[Check, ...] = (
+    check_tree,
+    check_remote,
+    check_notebooks,
+    check_version,
+    check_metadata,
+    check_index,
+)
+
+
+def preflight(look: Look, tell: Callable[[str], None] = lambda name: None) -> Plan:
+    """Return the plan of a release that nothing speaks against.
+
+    Raises an `ExceptionGroup` with a `ReleaseError` for each thing that does.
+    """
+    problems: list[ReleaseError] = []
+    tests = (check_tests,) if look.settings.test else ()
+    for check in (*CHECKS, *tests):
+        if check is check_tests and problems:
+            break
+        tell(check.__name__.replace("_", " "))
+        try:
+            problems += check(look)
+        except GitError as error:
+            problems.append(ReleaseError("E_GIT", error.message, hint=error.hint))
+    if problems or look.index is None:
+        raise ExceptionGroup("this cannot be released yet", problems)
+    base = look.git("rev-parse", "HEAD")
+    return Plan(
+        project=look.table["name"],
+        version=look.version,
+        tag=look.tag,
+        base=base,
+        when=int(look.git("show", "-s", "--format=%ct", base)),
+        branch=look.settings.branch,
+        remote=look.settings.remote,
+        index=look.index,
+        notes=read_notes(look.read(look.settings.changelog)).text,
+    )
