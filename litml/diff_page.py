@@ -42,7 +42,8 @@ def write_lines(lines: Iterable[Line], label: str) -> Iterator[str]:
             for text, marked in split_line(line)
         ]
         tag = TAGS[line.sign]
-        body.append(f"<{tag}>{line.sign}{''.join(pieces)}\n</{tag}>")
+        sign = f'<span class="sign">{line.sign}</span>'
+        body.append(f"<{tag}>{sign}{''.join(pieces)}\n</{tag}>")
     if body:
         yield f'<pre aria-label="{label}">{"".join(body)}</pre>'
 
@@ -141,8 +142,9 @@ article { border: 1px solid var(--line); border-radius: .4rem; margin: .8rem 0 }
 .status { font-weight: normal; color: var(--soft); float: right }
 pre { margin: 0; font: .85rem/1.5 ui-monospace, monospace; padding: .3rem 0 }
 pre + pre { border-top: 1px solid var(--line) }
-pre > * { display: block; padding: 0 .8rem 0 2.2rem; text-indent: -1.4rem;
+pre > * { display: block; padding: 0 .8rem 0 2.6rem; text-indent: -1.8rem;
  white-space: pre-wrap; overflow-wrap: anywhere; text-decoration: none }
+.sign { display: inline-block; width: 1.4rem; text-indent: 0; color: var(--soft) }
 ins { background: var(--ins) } del { background: var(--del) }
 mark { color: inherit; border-radius: .2em }
 ins mark { background: var(--ins-mark) } del mark { background: var(--del-mark) }
