@@ -1,0 +1,265 @@
+# Exported from nbs/09e_modules.ipynb. Edit either side, then run `litml sync`.
+"""Export again what a merge left open, and let no notebook into a commit that git
+should not hold.
+"""
+
+import os
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from litml.clean import Policy, clean_notebook
+from litml.filter import PolicyError, find_policy
+from litml.git import (
+    GitError,
+    Repository,
+    find_repository,
+    list_commit,
+    list_index,
+    read_blobs,
+    run_git,
+)
+from litml.notebook import LitmlError
+from litml.package import (
+    PackageError,
+    Run,
+    export_project,
+    exported_from,
+    read,
+    render_target,
+    start_run,
+)
+from litml.project import Project, find_project
+
+__all__ = [
+    "find_fault",
+    "find_staged_faults",
+    "is_filtered",
+    "NOTED",
+    "read_merged",
+    "SIDES",
+    "find_sides",
+    "was_exported",
+    "read_committed",
+    "Exported",
+    "export_merged",
+    "LOST",
+    "is_about",
+    "target_of",
+    "main",
+    "is_under_way",
+    "settle_merged",
+    "group_merged",
+    "report_exported",
+]
+
+
+# ## What is staged
+# %% find_fault
+def find_fault(raw: bytes, policy: Policy) -> str:
+    """Return why a notebook should not be committed; nothing if it may."""
+    cleaned = clean_notebook(raw, policy)
+    if cleaned.left:
+        return "" if cleaned.left.startswith("nbformat") else cleaned.left
+    for cell in cleaned.cells:
+        about = cell.get("metadata", {}).get("litml")
+        if isinstance(about, dict) and "conflict" in about:
+            return f"the conflict in cell {cell.get('id')} is open"
+    if cleaned.data != raw:
+        return "not in the form that git should hold; `git add` it again"
+    return ""
+
+
+# %% find_staged_faults
+def find_staged_faults(top: Path) -> list[str]:
+    """Return what is wrong with staged notebooks that litml's filter is set for."""
+    words = ("diff", "--cached", "--name-only", "-z", "--diff-filter=d")
+    told = os.fsdecode(run_git(top, *words, inherit=True))
+    names = [name for name in told.split("\0") if name.endswith(".ipynb")]
+    names = [name for name in names if is_filtered(top, name)]
+    entries = list_index(top, names, inherit=True) if names else []
+    blobs = read_blobs(top, [entry.id for entry in entries])
+    policies: dict[str, Policy] = {}
+    faults = []
+    for entry in entries:
+        try:
+            fault = find_fault(blobs[entry.id], find_policy(entry.path, policies))
+        except PolicyError as error:
+            fault = str(error)
+        if fault:
+            faults.append(f"{entry.path}: {fault}")
+    return faults
+
+
+def is_filtered(top: Path, name: str) -> bool:
+    """Is litml's filter set for a file?"""
+    told = run_git(top, "check-attr", "-z", "filter", "--", name, inherit=True)
+    return told.split(b"\0")[2] == b"litml"
+
+
+# ## What a merge left
+# %% read_merged
+NOTED = "litml-merged"
+
+
+def read_merged(repository: Repository) -> list[str]:
+    """Return the files that the module driver noted, from the top of the work tree."""
+    with suppress(FileNotFoundError):
+        names = os.fsdecode((repository.git_dir / NOTED).read_bytes()).split("\0")
+        return list(dict.fromkeys(filter(None, names)))
+    return []
+
+
+SIDES = "MERGE_HEAD CHERRY_PICK_HEAD rebase-merge/onto rebase-merge/orig-head".split()
+
+
+def find_sides(repository: Repository) -> list[str]:
+    """Return the commits that are being put together, `HEAD` among them."""
+    found = ["HEAD"]
+    prefix = "GITHEAD_"  # before its commit, a merge says it like this
+    found += [name[len(prefix) :] for name in os.environ if name.startswith(prefix)]
+    for name in SIDES:
+        with suppress(FileNotFoundError):
+            found += (repository.git_dir / name).read_text().split()
+    return found
+
+
+# %% was_exported
+def was_exported(run: Run, target: str, commit: str) -> bool:
+    """Was a file, in a commit, what the notebooks of that commit export to?"""
+    root = run.project.root
+    path = run.project.name_of(run.path_of(target))
+    [module] = read_committed(root, commit, [path]).values() or [b""]
+    names = exported_from(module)
+    blobs = read_committed(root, commit, names) if names else {}
+    try:
+        parts = [read(run, name, blobs[name]) for name in names if name in blobs]
+        return not module or render_target(run, target, parts)[0].encode() == module
+    except LitmlError:
+        return False
+
+
+def read_committed(root: Path, commit: str, names: list[str]) -> dict[str, bytes]:
+    """Return those of the files that a commit holds."""
+    entries = list_commit(root, commit, names)
+    blobs = read_blobs(root, [entry.id for entry in entries])
+    return {entry.path: blobs[entry.id] for entry in entries}
+
+
+# %% export_merged
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """Files that were exported again, from the project's root, and what went wrong."""
+
+    written: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+def export_merged(project: Project, merged: set[str], sides: list[str]) -> Exported:
+    """Export a project, also over the files that a merge put together as text.
+
+    Nothing is written if a notebook has a problem, or if an edit would be lost.
+    """
+    run = start_run(project)
+    for name in sorted(merged):
+        for side in sides:
+            if not was_exported(run, target_of(run, name), side):
+                return Exported((), (f"{name} was edited in {side[:10]}, {LOST}",))
+    plan = export_project(project, check=True)
+    mine = [error for error in plan.problems if is_about(error, merged)]
+    others = tuple(str(error) for error in plan.problems if error not in mine)
+    if others:
+        return Exported((), others)
+    report = export_project(project, force=bool(mine))
+    return Exported(report.written, tuple(map(str, report.problems)))
+
+
+LOST = """and no notebook has the edit
+  hint: put it into the notebook and run `litml export --force`; this check will not
+  see that, so commit with `--no-verify`"""
+
+
+def is_about(error: LitmlError, names: set[str]) -> bool:
+    """Does it say that one of these files is not as it was exported?"""
+    at = error.at.notebook if error.at else ""
+    return isinstance(error, PackageError) and at in names
+
+
+def target_of(run: Run, name: str) -> str:
+    """Return the target of a file that is named from the project's root."""
+    path = run.project.root / name
+    if path.is_relative_to(run.base):
+        return path.relative_to(run.base).as_posix()
+    return "@readme"
+
+
+# ## The hooks
+# %% run_hook
+def main(words: list[str]) -> int:
+    """Run as one of git's hooks; the first word is its name."""
+    name = words[0]
+    try:
+        repository = find_repository(Path.cwd(), inherit=True)
+        before = name.startswith("pre-")
+        if not before and is_under_way(name, repository):
+            return 0
+        faults = find_staged_faults(repository.top) if name == "pre-commit" else []
+        faults += settle_merged(name, repository)
+    except LitmlError as error:
+        faults = [str(error)]
+    for fault in faults:
+        print(f"litml: {fault}", file=sys.stderr)
+    if faults and name == "pre-commit":
+        print("litml: nothing is committed (`--no-verify` skips this)", file=sys.stderr)
+    return 1 if faults and name.startswith("pre-") else 0
+
+
+def is_under_way(name: str, repository: Repository) -> bool:
+    """Will git go on with other commits after this hook?"""
+    folders = ("rebase-merge", "rebase-apply", "sequencer")
+    there = any((repository.git_dir / folder).exists() for folder in folders)
+    return there and name != "post-rewrite"
+
+
+def settle_merged(name: str, repository: Repository) -> list[str]:
+    """Export what a merge left open; return what a person has to know."""
+    top, merged = repository.top, read_merged(repository)
+    told: list[str] = []
+    done = True
+    for project, names in group_merged(top, merged):
+        exported = export_merged(project, names, find_sides(repository))
+        told += exported.problems
+        done = done and not exported.problems
+        inside = [os.path.relpath(project.root / one, top) for one in exported.written]
+        if inside:
+            told += report_exported(name, top, inside)
+    if done:
+        (repository.git_dir / NOTED).unlink(missing_ok=True)
+    return told
+
+
+def group_merged(top: Path, merged: Iterable[str]) -> list[tuple[Project, set[str]]]:
+    """Return projects with their files, named from the root of each."""
+    found: dict[Path, tuple[Project, set[str]]] = {}
+    for name in merged:
+        project = find_project((top / name).parent)
+        _, names = found.setdefault(project.root, (project, set()))
+        names.add(project.name_of(top / name))
+    return list(found.values())
+
+
+def report_exported(hook: str, top: Path, paths: list[str]) -> list[str]:
+    """Stage files where that has a meaning; return what a person has to know."""
+    listed = ", ".join(paths)
+    index = os.path.basename(os.environ.get("GIT_INDEX_FILE", "index"))
+    if not hook.startswith("pre-"):
+        return [f"exported again after the merge, not committed yet: {listed}"]
+    if index.startswith("next-index"):
+        return [f"exported again after the merge: {listed}; `git add` them first"]
+    run_git(top, "add", "--", *paths, inherit=True)
+    if hook == "pre-commit":
+        print(f"litml: exported again and staged: {listed}", file=sys.stderr)
+        return []
+    return [f"exported again and staged: {listed}; `git commit` ends the merge"]
