@@ -95,6 +95,9 @@ def parse_policy(table: Mapping[str, Any]) -> Policy:
             at = Location("pyproject.toml")
             hint = suggest(value, words)
             raise ConfigError(f"{message}, not {value!r}", at=at, hint=hint)
+    if (limit := table.get("output-limit", 0)) < 0:
+        message = f"`output-limit` in [tool.litml.clean] is a number of bytes: {limit}"
+        raise ConfigError(message, at=Location("pyproject.toml"))
     return Policy(
         table.get("outputs", "drop"),
         table.get("output-limit", Policy().limit),
@@ -174,7 +177,10 @@ def settle_conflict(metadata: dict[str, Any], text: str) -> dict[str, Any]:
 def choose_outputs(cell: Mapping[str, Any], default: str) -> str:
     """Return what happens to a code cell's outputs: `drop`, `keep` or `small`."""
     said = find_directive("".join(cell["source"]))
-    return said or find_word(cell.get("metadata", {})) or default
+    metadata = cell.get("metadata", {})
+    tags = metadata.get("tags")
+    tagged = isinstance(tags, list) and "keep_output" in tags
+    return said or find_word(metadata) or ("keep" if tagged else default)
 
 
 def find_word(metadata: Mapping[str, Any]) -> str:
@@ -183,13 +189,12 @@ def find_word(metadata: Mapping[str, Any]) -> str:
     word = said.get("outputs") if isinstance(said, dict) else None
     if isinstance(word, str) and word in OUTPUTS:
         return word
-    tags = metadata.get("tags")
-    tagged = isinstance(tags, list) and "keep_output" in tags
-    return "keep" if tagged or metadata.get("keep_output") is True else ""
+    return "keep" if metadata.get("keep_output") is True else ""
 
 
 def find_directive(text: str) -> str:
     """Return what the directive `outputs` in a cell's head says, if it is right."""
+    said = ""
     if "outputs" in text:
         for line in text.split("\n"):
             head = re.match(
@@ -197,9 +202,9 @@ def find_directive(text: str) -> str:
             )
             if not head:
                 break
-            if head[1] == "outputs" and head[2].strip() in OUTPUTS:
-                return str(head[2]).strip()
-    return ""
+            if head[1] == "outputs":  # of several the last one counts
+                said = head[2].strip()
+    return said if said in OUTPUTS else ""
 
 
 # %% settle_text
