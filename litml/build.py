@@ -110,7 +110,11 @@ def check_exported(project: Project) -> None:
 
 # %% build_artifacts
 def build_artifacts(
-    source: Path, out: Path, isolated: bool | None, report: Callable[[str], None]
+    source: Path,
+    out: Path,
+    isolated: bool | None,
+    report: Callable[[str], None],
+    environ: Mapping[str, str] | None = None,
 ) -> tuple[Artifact, ...]:
     """Build the sdist, and from it the wheel, of the project at `source` into `out`."""
     if isolated is None:
@@ -120,7 +124,7 @@ def build_artifacts(
     options = [] if isolated else ["--no-isolation"]
     # -P: a folder called `build` must not be taken for the program
     command = [sys.executable, "-P", "-m", "build", *options, "--outdir", str(out)]
-    done = run_quietly([*command, str(source)], cwd=source)
+    done = run_quietly([*command, str(source)], cwd=source, environ=environ)
     if done.returncode:
         raise build_failure(done.stdout)
     return tuple(describe(path) for path in sorted(out.iterdir()))
@@ -134,13 +138,17 @@ def describe(path: Path) -> Artifact:
 
 # %% run_quietly
 def run_quietly(
-    command: Sequence[str], cwd: Path, timeout: float | None = None
+    command: Sequence[str],
+    cwd: Path,
+    timeout: float | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command without input; both its outputs come back as `stdout`."""
     return subprocess.run(
         command,
         cwd=cwd,
         timeout=timeout,
+        env=environ,
         check=False,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -100,6 +100,7 @@ class Plan:
     remote: str
     index: Index
     notes: str
+    changelog: str = "CHANGELOG.md"
 
 
 # ## What is looked at
@@ -433,4 +434,5 @@ def preflight(look: Look, tell: Callable[[str], None] = lambda name: None) -> Pl
         remote=look.settings.remote,
         index=look.index,
         notes=read_notes(look.read(look.settings.changelog)).text,
+        changelog=look.settings.changelog,
     )

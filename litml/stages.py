@@ -1,0 +1,363 @@
+# Exported from nbs/18e_stages.ipynb. Edit either side, then run `litml sync`.
+"""Prepare, build, verify and try a release, in a work tree of its own, before
+anybody can see it.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from litml.build import (
+    BuildError,
+    build_artifacts,
+    check_contents,
+    check_imports,
+    check_metadata,
+    install,
+    list_exported,
+    make_environment,
+    run_quietly,
+)
+from litml.git import GitError, run_git
+from litml.indexes import check_artifact
+from litml.journal import Journal, ReleaseError
+from litml.notebook import LitmlError
+from litml.package import export_project
+from litml.preflight import Plan
+from litml.project import Project, find_project, read_toml
+from litml.text import read_source
+from litml.version import find_line, find_version_file, release_notes, write_version
+
+__all__ = [
+    "Release",
+    "Result",
+    "prepare",
+    "UNFILTERED",
+    "remove_tree",
+    "commit_all",
+    "build",
+    "LIMIT",
+    "verify",
+    "check_with_twine",
+    "LOAD",
+    "smoke",
+]
+
+
+# %% Release
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A release under way: its plan, its journal, and the project it is of.
+
+    `remote` is where git pushes to; it differs from the plan's in a rehearsal.
+    """
+
+    project: Project
+    plan: Plan
+    journal: Journal
+    remote: str
+    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    say: Callable[[str], None] = lambda line: None
+
+    @property
+    def tree(self) -> Path:
+        """The work tree of the release; the project's root in it may be below."""
+        return self.journal.folder / "tree"
+
+    @property
+    def source(self) -> Path:
+        """The project's root in that work tree."""
+        top = Path(
+            os.fsdecode(
+                run_git(self.project.root, "rev-parse", "--show-prefix")
+            ).strip()
+        )
+        return self.tree / top
+
+    @property
+    def dist(self) -> Path:
+        """The folder of the artifacts."""
+        return self.journal.folder / "dist"
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """The SHA-256 of the artifacts that were built, sdist first."""
+        return dict((self.journal.result("build") or {}).get("files", {}))
+
+    @property
+    def commit(self) -> str:
+        """The commit of the release."""
+        return str((self.journal.result("prepare") or {}).get("commit", ""))
+
+
+Result = dict[str, Any]
+
+
+# ## Prepare
+# %% prepare
+def prepare(release: Release) -> Result:
+    """Make the commit of the release, in a new work tree.
+
+    Raises `ReleaseError` (E_EXPORT, E_CONTENT).
+    """
+    plan = release.plan
+    remove_tree(release)
+    run_git(
+        release.project.root,
+        *UNFILTERED,
+        "worktree",
+        "add",
+        "--quiet",
+        "--detach",
+        str(release.tree),
+        plan.base,
+    )
+    check_present(release.tree)
+    project = find_project(release.source)
+    write_release(project, plan)
+    found = export_project(project)
+    for error in (*found.problems, *found.stale):
+        raise ReleaseError("E_EXPORT", error.message, hint=error.hint)
+    when = f"{plan.when + 1} +0000"
+    environ = {"GIT_AUTHOR_DATE": when, "GIT_COMMITTER_DATE": when}
+    commit_all(release.tree, f"Release {plan.version}", environ)
+    return {"commit": os.fsdecode(run_git(release.tree, "rev-parse", "HEAD")).strip()}
+
+
+UNFILTERED = ("-c", "filter.litml.process=", "-c", "filter.litml.required=false")
+
+
+def remove_tree(release: Release) -> None:
+    """Remove the work tree of a release, also one that was left half-made."""
+    shutil.rmtree(release.tree, ignore_errors=True)
+    run_git(release.project.root, "worktree", "prune")
+
+
+def commit_all(tree: Path, message: str, environ: Mapping[str, str]) -> None:
+    """Commit what has changed in a work tree, without hooks; raises `GitError`."""
+    names = [
+        "git",
+        *UNFILTERED,
+        "commit",
+        "--quiet",
+        "--all",
+        "--no-verify",
+        "-m",
+        message,
+    ]
+    done = subprocess.run(
+        names, cwd=tree, capture_output=True, text=True, env={**os.environ, **environ}
+    )
+    if done.returncode:
+        raise GitError(f"git commit: {done.stderr.strip() or done.stdout.strip()}")
+
+
+# %% check_present
+def check_present(tree: Path) -> None:
+    """Raise `ReleaseError` if files of the commit are kept somewhere else."""
+    listing = os.fsdecode(run_git(tree, "ls-files", "--stage", "-z"))
+    for line in filter(None, listing.split("\0")):
+        head, _, name = line.partition("\t")
+        path = tree / name
+        if head.startswith("160000"):
+            hint = "a release cannot hold the files of another repository"
+            raise ReleaseError("E_CONTENT", f"{name} is a submodule", hint=hint)
+        small = path.is_file() and not path.is_symlink() and path.stat().st_size < 400
+        if small and path.read_bytes().startswith(b"version https://git-lfs"):
+            hint = "`git lfs pull`, with git-lfs installed"
+            raise ReleaseError(
+                "E_CONTENT", f"{name} is only a pointer of git-lfs", hint=hint
+            )
+
+
+# %% write_release
+def write_release(project: Project, plan: Plan) -> None:
+    """Write version and notes into a project's files."""
+    file = find_version_file((project.root / "pyproject.toml").read_text("utf-8"))
+    path = project.root / file
+    text = path.read_text("utf-8")
+    if text.startswith("# Exported from "):
+        write_in_notebooks(project, text, file, plan.version)
+    else:
+        path.write_text(write_version(text, file, plan.version), "utf-8", newline="")
+    changelog = project.root / plan.changelog
+    date = datetime.fromtimestamp(plan.when, UTC).date().isoformat()
+    notes = release_notes(changelog.read_text("utf-8"), plan.version, date)
+    changelog.write_text(notes, "utf-8", newline="")
+
+
+def write_in_notebooks(project: Project, text: str, file: str, version: str) -> None:
+    """Write the version into the cell that a module has it from."""
+    first = text.partition("\n")[0]
+    names = first.removeprefix("# Exported from ").partition(". Edit")[0]
+    for name in names.split(", "):
+        notebook = read_source(project.root / name, name)
+        for cell in notebook.cells:
+            try:
+                find_line(cell.source, file)
+            except LitmlError:
+                continue
+            cell.source = write_version(cell.source, file, version)
+            (project.root / name).write_bytes(notebook.to_bytes())
+            return
+    message = f"no cell of {names} holds the version of {file}"
+    raise ReleaseError("E_EXPORT", message)
+
+
+# ## Build
+# %% build
+def build(release: Release) -> Result:
+    """Build sdist and wheel from the commit. Raises `ReleaseError` (E_BUILD)."""
+    run_git(release.tree, *UNFILTERED, "reset", "--quiet", "--hard", release.commit)
+    run_git(release.tree, "clean", "-ffdxq")
+    fixed = {"SOURCE_DATE_EPOCH": str(release.plan.when + 1), "PYTHONHASHSEED": "0"}
+    with tempfile.TemporaryDirectory(dir=release.journal.folder) as temporary:
+        out = Path(temporary) / "dist"
+        out.mkdir()
+        try:
+            environ = {**release.environ, **fixed}
+            built = build_artifacts(release.source, out, None, release.say, environ)
+        except (BuildError, OSError) as error:
+            said = getattr(error, "message", str(error))
+            hint = "`--abort` gives it up; mend it, and release again"
+            raise ReleaseError("E_BUILD", said, hint=hint) from error
+        shutil.rmtree(release.dist, ignore_errors=True)
+        out.rename(release.dist)
+    order = sorted(built, key=lambda one: one.is_wheel)
+    return {"files": {one.path.name: one.sha256 for one in order}}
+
+
+# ## Verify
+# %% verify
+LIMIT = 100 << 20  # bytes; what indexes take without being asked
+
+
+def verify(release: Release) -> Result:
+    """Compare the artifacts with the commit.
+
+    Raises `ReleaseError` (E_ARTIFACT_CHANGED, E_WHEEL_CONTENT, E_METADATA).
+    """
+    paths = [release.dist / name for name in release.digests]
+    for path in paths:
+        check_artifact(path, release.digests[path.name])
+        if path.stat().st_size > LIMIT:
+            raise ReleaseError("E_WHEEL_CONTENT", f"{path.name} is larger than 100 MB")
+    project = find_project(release.source)
+    wheel = next(path for path in paths if path.suffix == ".whl")
+    packed = dict(read_archive(wheel))
+    with as_release_error("E_WHEEL_CONTENT"):
+        check_contents(packed, list_exported(project))
+    with as_release_error("E_METADATA"):
+        check_metadata(packed, read_toml(project.root / "pyproject.toml"))
+    known = list_blobs(release.tree, release.commit)
+    for path in paths:
+        inside = dict(read_archive(path))
+        odd = [name for name, data in inside.items() if is_strange(name, data, known)]
+        if odd:
+            names = ", ".join(odd[:10])
+            message = f"{path.name} holds what is not in the commit: {names}"
+            raise ReleaseError("E_WHEEL_CONTENT", message)
+    check_with_twine(paths, release)
+    return {"files": len(packed)}
+
+
+def check_with_twine(paths: Sequence[Path], release: Release) -> None:
+    """Let twine look at the metadata and the rendering of the readme."""
+    command = [sys.executable, "-P", "-m", "twine", "check", "--strict"]
+    environ = {**release.environ, "NO_COLOR": "1", "COLUMNS": "1000"}
+    done = run_quietly([*command, *map(str, paths)], cwd=release.dist, environ=environ)
+    if done.returncode:
+        lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+        raise ReleaseError("E_METADATA", f"twine refuses it: {' '.join(lines[-3:])}")
+
+
+# %% read_archive
+def read_archive(path: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield name and content of each file in a wheel or an sdist."""
+    if path.suffix == ".whl":
+        with zipfile.ZipFile(path) as wheel:
+            for name in wheel.namelist():
+                yield name, wheel.read(name)
+        return
+    with tarfile.open(path) as sdist:
+        for member in sdist:
+            file = sdist.extractfile(member) if member.isfile() else None
+            if file:
+                yield member.name.partition("/")[2], file.read()
+
+
+def list_blobs(tree: Path, commit: str) -> set[str]:
+    """Return the ids of the contents of all files of a commit."""
+    listing = os.fsdecode(run_git(tree, "ls-tree", "-r", "-z", commit))
+    return {
+        line.split(" ")[2].partition("\t")[0] for line in listing.split("\0") if line
+    }
+
+
+def is_strange(name: str, data: bytes, known: set[str]) -> bool:
+    """Is a file inside an artifact neither from the commit nor from the back end?"""
+    parts = Path(name).parts
+    if any(part.endswith((".dist-info", ".egg-info")) for part in parts):
+        return False
+    if name in ("PKG-INFO", "setup.cfg") or not data:
+        return False
+    blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+    return blob not in known
+
+
+class as_release_error:
+    """Turns an error of another chapter into one of a release, with a code."""
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: object, error: BaseException | None, trace: object
+    ) -> None:
+        if isinstance(error, LitmlError) and not isinstance(error, ReleaseError):
+            where = f"{error.message} at {error.at}" if error.at else error.message
+            raise ReleaseError(self.code, where, hint=error.hint) from error
+
+
+# ## Try it
+# %% smoke
+LOAD = """
+import sys
+from importlib.metadata import distribution
+for point in distribution(sys.argv[1]).entry_points:
+    try:
+        point.load()
+    except Exception as error:
+        sys.exit(f"{point.group} `{point.name}`: {type(error).__name__}: {error}")
+"""
+
+
+def smoke(release: Release) -> Result:
+    """Install the wheel and import all of it. Raises `ReleaseError` (E_SMOKE)."""
+    project = find_project(release.source)
+    modules = list_exported(project)
+    wheel = next(release.dist.glob("*.whl"))
+    with tempfile.TemporaryDirectory(prefix="litml-smoke-") as temporary:
+        with as_release_error("E_SMOKE"):
+            python = make_environment(Path(temporary) / "venv")
+            install(python, wheel)
+            check_imports(python, modules, project.root)
+        command = [str(python), "-I", "-c", LOAD, release.plan.project]
+        done = run_quietly(command, cwd=Path(temporary), timeout=300)
+        if done.returncode:
+            lines = done.stdout.strip().splitlines()
+            raise ReleaseError("E_SMOKE", f"an entry point does not load: {lines[-1]}")
+    return {"modules": len(modules)}
