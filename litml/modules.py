@@ -5,10 +5,11 @@ should not hold.
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from litml.clean import Policy, clean_notebook
 from litml.filter import PolicyError, find_policy
@@ -35,6 +36,7 @@ from litml.project import Project, find_project
 
 __all__ = [
     "find_fault",
+    "find_secret",
     "find_staged_faults",
     "is_filtered",
     "NOTED",
@@ -69,6 +71,18 @@ def find_fault(raw: bytes, policy: Policy) -> str:
             return f"the conflict in cell {cell.get('id')} is open"
     if cleaned.data != raw:
         return "not in the form that git should hold; `git add` it again"
+    return find_secret(cleaned.cells) if policy.secrets != "off" else ""
+
+
+def find_secret(cells: Sequence[dict[str, Any]]) -> str:
+    """Return what is like a secret in the outputs of cells; nothing if nothing is."""
+    if not any(cell.get("outputs") for cell in cells):
+        return ""
+    from litml.secrets import scan_tree
+
+    for found in scan_tree({"cells": cells}, ""):
+        where = f"cell {found.at.cell}, line {found.line} of output {found.output}"
+        return f"{where}, is like a secret ({found.kind}); `litml clean` says more"
     return ""
 
 
