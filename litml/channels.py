@@ -185,6 +185,13 @@ class Channels:
                 break
         return batch
 
+    async def hears(self, seconds: float) -> bool:
+        """Wait until something has been published, which is left to be received."""
+        end = monotonic() + seconds
+        while not self.iopub.poll(0) and (left := end - monotonic()) > 0:
+            await stir([int(self.iopub.fd)], left)
+        return bool(self.iopub.poll(0))
+
     def take(self) -> list[list[bytes]]:
         """Return what has come already; of iopub first, as a reply ends the wait."""
         batch: list[list[bytes]] = []

@@ -15,7 +15,7 @@ from concurrent.futures import Future, wait
 from contextlib import suppress
 from pathlib import Path
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import litml.watch
 from litml.channels import Channels
@@ -31,7 +31,7 @@ from litml.outcome import (
     find_line,
     judge,
 )
-from litml.protocol import Exchange, receive
+from litml.protocol import TICK, Exchange, receive
 from litml.strict import Strict
 
 if TYPE_CHECKING:
@@ -42,6 +42,9 @@ __all__ = [
     "make_home",
     "KernelError",
     "make_manager",
+    "Process",
+    "ColdProcess",
+    "watch_process",
     "describe_exit",
     "describe_death",
     "read_tail",
@@ -111,6 +114,75 @@ def make_manager(name: str, home: Path) -> "AsyncKernelManager":
     return manager
 
 
+# %% Process
+class Process(Protocol):
+    """A process in which a kernel runs, however it was started."""
+
+    @property
+    def language(self) -> str:
+        """What the kernel speaks, in lower case."""
+
+    @property
+    def connection(self) -> Mapping[str, Any]:
+        """What its connection file says."""
+
+    @property
+    def group(self) -> int | None:
+        """Its process group, where there are such groups."""
+
+    @property
+    def ended(self) -> int | None:
+        """A descriptor that is readable when it has ended."""
+
+    async def poll(self) -> int | None:
+        """Return its exit code, or None while it runs."""
+
+    async def interrupt(self) -> None:
+        """Do what Ctrl-C does."""
+
+    async def end(self) -> None:
+        """Kill it if it still runs, and forget it; a second call does nothing."""
+
+
+class ColdProcess:
+    """A process that `jupyter_client` has started."""
+
+    def __init__(self, manager: "AsyncKernelManager") -> None:
+        self.manager = manager
+        spec = manager.kernel_spec
+        self.language = spec.language.lower() if spec else ""
+        self.connection: Mapping[str, Any] = manager.get_connection_info()
+        self.group: int | None = getattr(manager.provisioner, "pgid", None)
+        pid = getattr(manager.provisioner, "pid", None)
+        self.ended = watch_process(pid) if pid else None
+
+    async def poll(self) -> int | None:
+        """Return its exit code, or None while it runs."""
+        process = self.manager.provisioner
+        return await process.poll() if process else 0
+
+    async def interrupt(self) -> None:
+        """Do what Ctrl-C does, or what the kernel wants instead."""
+        await self.manager.interrupt_kernel()
+
+    async def end(self) -> None:
+        """Kill it if it still runs, and forget it; a second call does nothing."""
+        await self.manager.shutdown_kernel(now=True)
+        if self.ended is not None:
+            os.close(self.ended)
+        self.ended = None
+
+
+def watch_process(pid: int) -> int | None:
+    """Return a descriptor for a process, where the system has them: `pidfd_open(2)`."""
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):
+        return None
+
+
 # %% describe_exit
 def describe_exit(code: int) -> str:
     """Say what the exit code of a process means; negative ones are signals."""
@@ -167,8 +239,8 @@ PATIENCE = 50  # ticks to wait for the last output of a cell that has been answe
 class Kernel:
     """A running kernel, made by `start_kernel`; an asynchronous context manager."""
 
-    def __init__(self, manager: "AsyncKernelManager", home: Path) -> None:
-        self.manager = manager
+    def __init__(self, process: Process, home: Path) -> None:
+        self.process = process
         self.home = home
         self.cells: dict[int, str] = {}  # names by execution count
         self.requests: dict[str, str] = {}  # and by request
@@ -176,9 +248,13 @@ class Kernel:
         self.heard = 0  # bytes of reports
         self.displays: dict[str, list[Output]] = {}
         self.busy = True
-        self.group: int | None = getattr(manager.provisioner, "pgid", None)
+        self.group = process.group
         atexit.register(self.kill)
-        self.client = Channels(manager.get_connection_info())
+        self.client = Channels(process.connection, process.ended)
+
+    async def is_alive(self) -> bool:
+        """Does its process run?"""
+        return await self.process.poll() is None
 
     async def __aenter__(self) -> "Kernel":
         return self
@@ -227,7 +303,7 @@ class Kernel:
         while not exchange.done and time.monotonic() < deadline:
             if await receive(self.client, exchange):
                 continue
-            if not await self.manager.is_alive() or len(exchange.requests) > PATIENCE:
+            if not await self.is_alive() or len(exchange.requests) > PATIENCE:
                 return
             if exchange.reply is not None:
                 exchange.requests.append(self.client.kernel_info())
@@ -235,16 +311,15 @@ class Kernel:
     async def stop(self, exchange: Exchange) -> bool:
         """Interrupt a cell that was not answered; False if there is nothing to stop."""
         answered = exchange.reply is not None or exchange.broken
-        if answered or not await self.manager.is_alive():
+        if answered or not await self.is_alive():
             return False
-        await self.manager.interrupt_kernel()
+        await self.process.interrupt()
         await self.follow(exchange, time.monotonic() + GRACE)
         return True
 
     async def examine(self) -> Failure:
         """Say how the process ended, or that it has lost its mind."""
-        process = self.manager.provisioner
-        code = await process.poll() if process else None
+        code = await self.process.poll()
         if code is None:
             return Failure("KernelBroken", "it sent a message that cannot be read")
         return describe_death(code, self.home / "log")
@@ -257,19 +332,18 @@ class Kernel:
         """
         failure = None
         try:
-            if not self.busy and await self.manager.is_alive():
+            if not self.busy and await self.is_alive():
                 failure = await self.finish(ending)
         finally:
             self.kill()
             self.client.close()
-            await self.manager.shutdown_kernel(now=True)
+            await self.process.end()
             shutil.rmtree(self.home, ignore_errors=True)
         return failure
 
     def watch(self, strict: Strict) -> None:
         """Have a Python kernel report what fails beside its cells."""
-        spec = self.manager.kernel_spec
-        if spec and spec.language.lower() == "python":
+        if self.process.language == "python":
             self.strict = strict
             code = watch_code(self.home / "noticed", strict.shell_errors)
             self.client.execute(code, silent=True, store_history=False)
@@ -306,12 +380,13 @@ class Kernel:
             return Failure("NeverEnds", "after the last cell the kernel is still busy")
         self.client.request_shutdown()
         end = time.monotonic() + ending
-        while (alive := await self.manager.is_alive()) and time.monotonic() < end:
-            await asyncio.sleep(0.01)
+        while (alive := await self.is_alive()) and time.monotonic() < end:
+            await self.client.receive(min(TICK, end - time.monotonic()))
         noticed = self.read_reports()
-        if alive:
-            return next(iter(noticed), Failure("NeverEnds", "the process does not end"))
-        return next((one for one in noticed if one.name != "NeverEnds"), None)
+        if alive and not noticed:
+            return Failure("NeverEnds", "the process does not end")
+        void = "Leaving" if alive else "NeverEnds"
+        return next((one for one in noticed if one.name != void), None)
 
     def kill(self) -> None:
         """Kill the kernel's process group at once, where there are such groups."""
@@ -337,10 +412,11 @@ async def start_kernel(
     try:
         manager = make_manager(name, home)
         await launch(manager, folder, kernel_env(os.environ, paths))
+        process = ColdProcess(manager)
     except BaseException:
         shutil.rmtree(home, ignore_errors=True)
         raise
-    kernel = Kernel(manager, home)
+    kernel = Kernel(process, home)
     try:
         await wait_until_ready(kernel, startup)
     except BaseException:
@@ -353,7 +429,7 @@ async def start_kernel(
 async def wait_until_ready(kernel: Kernel, startup: float) -> None:
     """Wait until the kernel answers; raises `KernelError` if it does not."""
     deadline = time.monotonic() + startup
-    while await kernel.manager.is_alive():
+    while await kernel.is_alive():
         exchange = Exchange([kernel.client.kernel_info()], OutputArea())
         # What it publishes before we are connected is lost: ask again.
         await kernel.follow(exchange, min(time.monotonic() + 0.5, deadline))
