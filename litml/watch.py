@@ -26,7 +26,7 @@ __all__ = [
     "describe_stack",
     "Watch",
     "Ending",
-    "is_looping",
+    "is_leaving",
     "reap_children",
     "check_commands",
     "start_watch",
@@ -215,8 +215,10 @@ class Ending:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             time.sleep(0.05)
-            if is_looping():
+            if is_leaving():
                 reap_children()
+        if is_leaving():
+            return self.watch.report("in the kernel", None, name="Leaving")
         frames = sys._current_frames()
         main = threading.main_thread()
         rest = [thread for thread in threading.enumerate() if not thread.daemon]
@@ -228,10 +230,10 @@ class Ending:
             self.watch.report(f"in {name}", None, **about)
 
 
-def is_looping() -> bool:
-    """Is the main thread still in the event loop?"""
+def is_leaving() -> bool:
+    """Is the main thread still in the kernel's own code?"""
     frame = sys._current_frames().get(threading.main_thread().ident or 0)
-    while frame and frame.f_code.co_name != "run_forever":
+    while frame and f"{os.sep}ipykernel{os.sep}" not in frame.f_code.co_filename:
         frame = frame.f_back
     return frame is not None
 
