@@ -1,4 +1,4 @@
-# Exported from nbs/18e_stages.ipynb. Edit either side, then run `litml sync`.
+# Exported from nbs/18f_stages.ipynb. Edit either side, then run `litml sync`.
 """Prepare, build, verify and try a release, in a work tree of its own, before
 anybody can see it.
 """
