@@ -33,6 +33,8 @@ COMMANDS = {
     "check": Command("all that a CI asks", "export_commands"),
     "clean": Command("bring notebooks into the form for git", "git_commands"),
     "diff": Command("compare notebooks of two versions, cell by cell", "git_commands"),
+    "merge": Command("merge two versions of a notebook, cell by cell", "git_commands"),
+    "resolve": Command("settle the conflicts of a merge", "git_commands"),
     "install-hooks": Command("tell git in this clone of notebooks", "git_commands"),
     "test": Command("run the tests, notebooks included", "run_commands"),
     "run": Command("execute notebooks", "run_commands"),

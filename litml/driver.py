@@ -64,7 +64,7 @@ def wants_base() -> bool:
 # ## Merging as text
 # %% merge_as_text
 def merge_as_text(base: Path, ours: Path, theirs: Path, size: int) -> int:
-    """Merge files by lines into `ours`; return git's status, not 0 for a conflict."""
+    """Merge files by lines into `ours`; return 1 if there is a conflict."""
     import subprocess  # only when something is wrong
 
     labels = [word for name in ("ours", "base", "theirs") for word in ("-L", name)]
@@ -75,7 +75,7 @@ def merge_as_text(base: Path, ours: Path, theirs: Path, size: int) -> int:
         return write_both(ours, theirs, size)
     if done.returncode not in range(128):
         return write_both(ours, theirs, size)
-    return done.returncode
+    return int(done.returncode > 0)
 
 
 def write_both(ours: Path, theirs: Path, size: int) -> int:
@@ -98,6 +98,8 @@ def replace_file(path: Path, raw: bytes) -> None:
     """Write a file such that it is never half written."""
     new = path.with_name(f"{path.name}.litml")
     new.write_bytes(raw)
+    if path.exists():
+        os.chmod(new, path.stat().st_mode & 0o777)
     os.replace(new, path)
 
 

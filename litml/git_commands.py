@@ -33,6 +33,11 @@ __all__ = [
     "add_install_hooks",
     "run_install_hooks",
     "report_filter",
+    "add_merge",
+    "run_merge",
+    "write_bytes",
+    "add_resolve",
+    "run_resolve",
 ]
 
 
@@ -301,3 +306,84 @@ def report_filter(here: Path, told: bool) -> bool:
         text = f"notebooks in git are not in the form of today ({unclean}): {hint}"
         print(f"note: {text}", file=sys.stderr)
     return False
+
+
+# ## merge, resolve
+# %% add_merge
+def add_merge(parser: ArgumentParser) -> None:
+    """Add the arguments of `litml merge`."""
+    for name, text in (
+        ("base", "the version that both began with; - if there is none"),
+        ("ours", "one version; the result is written in its layout"),
+        ("theirs", "the other version"),
+    ):
+        parser.add_argument(name, metavar=name.upper(), help=text)
+    parser.add_argument(
+        "-o", "--out", type=Path, metavar="FILE", help="default: stdout"
+    )
+
+
+# %% run_merge
+def run_merge(arguments: Namespace) -> int:
+    """Merge three files; exit 1 if there are conflicts in the result."""
+    from litml.resolve import merge_paths
+
+    raw, merged = merge_paths(arguments.base, arguments.ours, arguments.theirs)
+    if arguments.out:
+        write_bytes(arguments.out, raw)
+    else:
+        sys.stdout.buffer.write(raw)
+    for note in merged.notes:
+        print(f"note: {note}", file=sys.stderr)
+    for conflict in merged.conflicts:
+        print(f"conflict in cell {conflict.id}: {conflict.reason}", file=sys.stderr)
+    return PROBLEMS if merged.conflicts else FINE
+
+
+def write_bytes(path: Path, raw: bytes) -> None:
+    """Write a file as a whole, or not at all."""
+    from litml.driver import replace_file
+    from litml.files import failed
+
+    try:
+        replace_file(path, raw)
+    except OSError as error:
+        raise failed(path, error) from error
+
+
+# %% add_resolve
+def add_resolve(parser: ArgumentParser) -> None:
+    """Add the arguments of `litml resolve`."""
+    parser.add_argument("notebook", type=Path, metavar="NOTEBOOK")
+    parser.add_argument(
+        "--take",
+        action="append",
+        default=[],
+        metavar="[CELL=]SIDE",
+        help="ours, theirs or both: for one cell, or for all that are open",
+    )
+    add_json(parser)
+
+
+# %% run_resolve
+def run_resolve(arguments: Namespace) -> int:
+    """Settle conflicts in a notebook; exit 1 if some are left."""
+    from litml.resolve import explain_flag, find_open, open_merge, resolve_asking, take
+
+    notebook = open_merge(arguments.notebook)
+    if arguments.take:
+        take(notebook, arguments.take)
+    elif sys.stdin.isatty() and sys.stdout.isatty() and not arguments.json:
+        resolve_asking(notebook, input)
+    raw = notebook.to_bytes()
+    if raw != arguments.notebook.read_bytes():
+        write_bytes(arguments.notebook, raw)
+    left = find_open(notebook)
+    if arguments.json:
+        import json
+
+        print(json.dumps({"conflicts": left}))
+    else:
+        for name, flag in left.items():
+            print(f"{arguments.notebook}, cell {name}: {explain_flag(flag)}")
+    return PROBLEMS if left else FINE

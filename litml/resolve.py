@@ -1,23 +1,34 @@
 # Exported from nbs/09g_resolve.ipynb. Edit either side, then run `litml sync`.
 """Settle the conflicts that a merge left in a notebook, cell by cell."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from litml.canonical import OddFile
 from litml.driver import merge_bytes
-from litml.git import list_index, read_blobs
+from litml.git import GitError, list_index, read_blobs
 from litml.lines import has_clash, take_lines
-from litml.merge import drop_flag, get_flag
-from litml.notebook import LitmlError, Location, Notebook, suggest
+from litml.merge import Merged, drop_flag, get_flag
+from litml.notebook import (
+    LitmlError,
+    Location,
+    Notebook,
+    NotebookError,
+    parse_notebook,
+    read_notebook,
+    suggest,
+)
 
 __all__ = [
     "find_open",
     "SIDES",
     "resolve_cell",
     "ResolveError",
-    "find_flag",
+    "check_choice",
     "merge_again",
+    "open_merge",
+    "merge_paths",
+    "take",
     "ANSWERS",
     "QUESTION",
     "resolve_asking",
@@ -43,7 +54,8 @@ SIDES = ("ours", "theirs", "both")
 
 def resolve_cell(notebook: Notebook, name: str, side: str) -> None:
     """Settle the conflict of the cell with the id `name` by taking a side."""
-    flag = find_flag(notebook, name, side)
+    check_choice(notebook, name, side)
+    flag = find_open(notebook)[name]
     place = next(i for i, cell in enumerate(notebook.cells) if cell.id == name)
     cell = notebook.cells[place]
     cell.source = take_lines(cell.source, side)
@@ -62,17 +74,15 @@ class ResolveError(LitmlError):
     """A conflict that is not there, or cannot be settled like that."""
 
 
-def find_flag(notebook: Notebook, name: str, side: str) -> str:
-    """Return the conflict of a cell; raises `ResolveError` if there is none."""
-    found = find_open(notebook)
+def check_choice(notebook: Notebook, name: str | None, side: str) -> None:
+    """Raise `ResolveError` if there is no such conflict, or no such side."""
     if side not in SIDES:
         message = f"take {', '.join(SIDES)}, not {side!r}"
         raise ResolveError(message, hint=suggest(side, SIDES))
-    if name not in found:
+    if name is not None and name not in (found := find_open(notebook)):
         message = f"no conflict in a cell {name!r}"
         at = Location(notebook.name)
         raise ResolveError(message, at=at, hint=suggest(name, found))
-    return found[name]
 
 
 # ## Merging again
@@ -92,6 +102,49 @@ def merge_again(path: Path) -> bytes:
         return merge_bytes(base, ours, theirs, path.name)[0]
     except OddFile as error:
         raise ResolveError(f"not to be merged by cells: {error}", at=at) from error
+
+
+# %% open_merge
+def open_merge(path: Path) -> Notebook:
+    """Read a notebook after a merge, which is made again if need be."""
+    try:
+        return read_notebook(path)
+    except NotebookError as error:
+        if not path.is_file():
+            raise
+        try:
+            return parse_notebook(merge_again(path), str(path))
+        except (GitError, ResolveError):
+            raise error from None
+
+
+def merge_paths(base: str, ours: str, theirs: str) -> tuple[bytes, Merged]:
+    """Merge three files by cells; `-` for the base if there is none."""
+    names = (base, ours, theirs)
+    try:
+        three = [b"" if name == "-" else Path(name).read_bytes() for name in names]
+        return merge_bytes(three[0], three[1], three[2], ours)
+    except OSError as error:
+        message = error.strerror or str(error)
+        raise NotebookError(message, at=Location(str(error.filename))) from error
+    except OddFile as error:
+        hint = "`git merge-file` merges files of any kind, as text"
+        raise ResolveError(f"not to be merged by cells: {error}", hint=hint) from error
+
+
+# ## Telling
+# %% take
+def take(notebook: Notebook, words: Sequence[str]) -> None:
+    """Settle conflicts as `words` say; raises `ResolveError` before it does any."""
+    pairs = [word.rpartition("=") for word in words]
+    chosen = {name: side for name, equals, side in pairs if equals}
+    found = find_open(notebook)
+    for name, equals, side in pairs:
+        check_choice(notebook, name if equals else None, side)
+        if not equals:
+            chosen = dict.fromkeys(found, side) | chosen
+    for name, side in chosen.items():
+        resolve_cell(notebook, name, side)
 
 
 # ## Asking
