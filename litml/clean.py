@@ -301,9 +301,8 @@ def clean_tree(tree: dict[str, Any], policy: Policy) -> None:
     """Clean the tree of a notebook of format 4, in place."""
     metadata = tree.get("metadata", {})
     default = find_word(metadata) or policy.outputs
-    if "metadata" in tree:
-        tree["metadata"] = clean_metadata(metadata, policy.notebook_metadata)
-    widgets = "widgets" in tree.get("metadata", {})
+    tree["metadata"] = clean_metadata(metadata, policy.notebook_metadata)
+    widgets = "widgets" in tree["metadata"]
     minor = tree.get("nbformat_minor")
     if isinstance(minor, int) and minor >= 5:
         fill_ids(tree["cells"])
@@ -315,6 +314,10 @@ def clean_cell(
     cell: dict[str, Any], policy: Policy, default: str, widgets: bool
 ) -> None:
     """Clean a cell, in place; `default` is what happens to outputs otherwise."""
+    if cell["cell_type"] == "code":
+        cell.setdefault("outputs", [])
+        cell.setdefault("execution_count", None)
+    cell.setdefault("metadata", {})
     if cell.get("outputs"):
         word = choose_outputs(cell, default)
         limit = policy.limit if word == "small" else None

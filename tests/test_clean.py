@@ -189,7 +189,8 @@ def test_nothing_an_author_wrote_is_lost(tree: dict[str, Any], policy: Policy) -
     seen: set[str] = set()
     for old, new in zip(before["cells"], data["cells"], strict=True):
         assert "".join(new["source"]) == "".join(old["source"])
-        assert new.keys() - {"id"} == old.keys() - {"id"}
+        added = {"id", "metadata"} | ({"outputs", "execution_count"} - old.keys())
+        assert new.keys() - added == old.keys() - added
         same = [json.dumps(one.get("unknown"), sort_keys=True) for one in (old, new)]
         assert same[0] == same[1]
         if old.get("id") and old["id"] not in seen:
@@ -296,6 +297,15 @@ def test_the_form_is_jupyters(raw: bytes) -> None:
         assert new["source"] == old["source"]
         assert new.get("attachments") == old.get("attachments")
     assert write_tree(saved) == save_as_jupyter(raw)
+
+
+def test_what_the_format_demands_is_added() -> None:
+    bare = [{"cell_type": kind, "source": "x"} for kind in ("code", "markdown", "raw")]
+    for minor in (2, 5):
+        raw = dump({"nbformat": 4, "nbformat_minor": minor, "cells": bare})
+        data = clean_bytes(raw, Policy())
+        nbformat.validate(json.loads(data))
+        assert save_as_jupyter(data) == data
 
 
 def test_other_editors_lines_are_kept() -> None:
