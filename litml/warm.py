@@ -1,0 +1,423 @@
+# Exported from nbs/10c_warm.ipynb. Edit either side, then run `litml sync`.
+"""Kernels from a fork server, and ordinary ones where that cannot be."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from threading import Lock
+from time import monotonic
+from typing import Any
+
+import litml
+from litml.channels import is_readable, make_connection, stir
+from litml.forkserver import FROZEN
+from litml.kernel import Kernel, kernel_env, make_home, start_kernel, wait_until_ready
+from litml.notebook import Location
+from litml.project import ConfigError, Kind, Project, check_table
+
+__all__ = [
+    "Warmth",
+    "TABLE",
+    "SIZE",
+    "UNITS",
+    "read_warmth",
+    "OPTIONS",
+    "LAUNCH",
+    "is_ours",
+    "fits",
+    "ForkError",
+    "Forked",
+    "BOOT",
+    "ForkServer",
+    "start_server",
+    "SERVERS",
+    "LOCK",
+    "get_server",
+    "find_server",
+    "join_server",
+    "start_warm",
+    "greet",
+    "limit_memory",
+    "open_kernel",
+    "SETTING",
+    "sets_frozen",
+]
+
+
+# ## What a project says
+# %% Warmth
+@dataclass(frozen=True, slots=True)
+class Warmth:
+    """The table `[tool.litml.kernel]`; `memory` in bytes, 0 for no limit."""
+
+    warm: bool = True
+    preload: tuple[str, ...] = ()
+    memory: int = 0
+
+
+TABLE: dict[str, Kind] = {
+    "warm": (bool, "true or false"),
+    "preload": (list, "a list of names of modules"),
+    "memory": (str, 'a size such as "8 GB"'),
+}
+SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([MGT]B)")
+UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def read_warmth(project: Project) -> Warmth:
+    """Return the project's table. Raises `ConfigError` at the first wrong key."""
+    table = project.config.tables.get("kernel", {})
+    check_table(table, TABLE, "tool.litml.kernel")
+    at = Location("pyproject.toml")
+    for name in table.get("preload", []):
+        if not all(part.isidentifier() for part in name.split(".")):
+            message = f"`preload` in [tool.litml.kernel] names no module: {name!r}"
+            raise ConfigError(message, at=at)
+    size = SIZE.fullmatch(table.get("memory", "0 MB"))
+    if size is None:
+        message = f"`memory` in [tool.litml.kernel] is no size: {table['memory']!r}"
+        raise ConfigError(message, at=at, hint='a size is a text such as "8 GB"')
+    memory = int(float(size[1]) * UNITS[size[2]])
+    return Warmth(table.get("warm", True), tuple(table.get("preload", ())), memory)
+
+
+# ## Which kernels
+# %% is_ours
+OPTIONS = {"-Xfrozen_modules=off"}  # for debuggers only
+LAUNCH = (["-m", "ipykernel_launcher"], ["-m", "ipykernel"])
+
+
+def is_ours(name: str) -> bool:
+    """Does a kernel of that name run ipykernel in the Python that runs us?"""
+    from jupyter_core.paths import jupyter_path
+
+    for folder in jupyter_path("kernels"):
+        with suppress(OSError, ValueError):
+            spec = json.loads(
+                (Path(folder) / name.lower() / "kernel.json").read_bytes()
+            )
+            return fits(spec, name)
+    return name == "python3"
+
+
+def fits(spec: Mapping[str, Any], name: str) -> bool:
+    """Is a kernel spec one that a fork server can stand for?"""
+    python, *words = [word for word in spec["argv"] if word not in OPTIONS]
+    if words not in [[*start, "-f", "{connection_file}"] for start in LAUNCH]:
+        return False
+    provisioner = spec.get("metadata", {}).get("kernel_provisioner")
+    return (
+        not spec.get("env")
+        and not provisioner
+        and (name == "python3" or shutil.which(python) == sys.executable)
+    )
+
+
+# ## One kernel
+# %% Forked
+class ForkError(Exception):
+    """A server that does not give a kernel; the message says why."""
+
+
+class Forked:
+    """A kernel's process that a server has forked."""
+
+    language = "python"
+
+    def __init__(
+        self, line: socket.socket, home: Path, info: Mapping[str, Any]
+    ) -> None:
+        self.line = line
+        self.home = home
+        self.connection = info
+        self.group: int | None = None
+        self.ready = False
+        self.code: int | None = None
+        self.left: tuple[str, ...] = ()  # processes it left behind
+        self.cpu = 0.0  # seconds
+        self.memory = 0  # bytes, at most
+
+    @property
+    def ended(self) -> int:
+        """A descriptor that is readable when the process has ended."""
+        return self.line.fileno()
+
+    def hear(self) -> None:
+        """Take in what the nanny has said."""
+        while self.code is None and is_readable(self.ended):
+            try:
+                message = self.line.recv(1 << 20)
+            except OSError:
+                message = b""
+            said: dict[str, Any] = {"exit": -int(signal.SIGKILL)}
+            said = json.loads(message) if message else said
+            if "refused" in said:
+                raise ForkError(said["refused"])
+            self.group = said.get("pid", self.group)
+            self.ready = said.get("ready", self.ready)
+            if "exit" in said:
+                self.code, self.left = said["exit"], tuple(said.get("left", ()))
+                self.cpu, self.memory = said.get("cpu", 0.0), said.get("memory", 0)
+
+    async def get_ready(self, seconds: float) -> None:
+        """Wait until the sockets are open, or the process has ended, or too long.
+
+        Raises `ForkError` if the server does not make one.
+        """
+        end = monotonic() + seconds
+        self.hear()
+        while not self.ready and self.code is None and monotonic() < end:
+            await stir([self.ended], end - monotonic())
+            self.hear()
+
+    async def poll(self) -> int | None:
+        """Return the exit code, or None while it runs."""
+        self.hear()
+        return self.code
+
+    async def interrupt(self) -> None:
+        """Do what Ctrl-C does."""
+        if self.group and await self.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.group, signal.SIGINT)
+
+    async def end(self) -> None:
+        """Kill what still runs and wait for the nanny's report; then hang up."""
+        if self.line.fileno() < 0:
+            return
+        with suppress(OSError):
+            self.line.shutdown(socket.SHUT_WR)
+        limit = monotonic() + 5
+        while await self.poll() is None and monotonic() < limit:
+            await stir([self.ended], limit - monotonic())
+        self.line.close()
+
+
+# ## The server
+# %% ForkServer
+BOOT = """
+import sys
+sys.path[0] = sys.argv[1]
+from litml.forkserver import main
+main(sys.argv[2])
+"""
+
+
+class ForkServer:
+    """A line to a server, which lives as long as somebody has one."""
+
+    def __init__(
+        self, home: Path, life: socket.socket, preload: tuple[str, ...]
+    ) -> None:
+        self.home = home
+        self.life = life
+        self.preload = preload
+        self.dropped: dict[str, str] = {}  # modules that it did not import, and why
+
+    def hear(self) -> bool:
+        """Take in what the server has said; False if it has ended."""
+        while is_readable(self.life.fileno()):
+            try:
+                message = self.life.recv(1 << 20)
+            except OSError:
+                return False
+            if not message:
+                return False
+            self.dropped = json.loads(message).get("dropped", {})
+        return True
+
+    async def fork(
+        self, words: Sequence[str], folder: Path, env: Mapping[str, str], log: Path
+    ) -> Forked:
+        """Ask for a kernel with these arguments. Raises `ForkError`."""
+        home = log.parent
+        request = {"argv": [*words], "cwd": str(folder), "env": dict(env)}
+        message = json.dumps(request | {"home": str(home)}).encode()
+        line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            line.connect(str(self.home / "server"))
+            with log.open("wb") as out:
+                socket.send_fds(line, [message], [out.fileno()] * 2)
+        except OSError as error:
+            line.close()
+            raise ForkError(f"there is no fork server: {error}") from error
+        info = json.loads((home / "connection.json").read_bytes())
+        return Forked(line, home, info)
+
+    def close(self) -> None:
+        """Hang up."""
+        self.life.close()
+
+
+# %% start_server
+def start_server(
+    home: Path, env: Mapping[str, str], preload: tuple[str, ...] = ()
+) -> ForkServer:
+    """Start a server with its socket and its log in the folder `home`."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs, listener, (home / "log").open("ab") as log:
+        listener.bind(str(home / "server"))
+        listener.listen(128)
+        files = {"listener": listener.fileno(), "life": theirs.fileno()}
+        told = {**files, "home": str(home), "preload": [*preload], "dropped": {}}
+        place = str(Path(litml.__file__).parents[1])
+        words = [place, json.dumps(told | {"careful": False})]
+        subprocess.Popen(
+            [sys.executable, "-c", BOOT, *words],
+            env=dict(env),
+            pass_fds=[*files.values()],
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+        )
+        return ForkServer(home, ours.dup(), preload)
+
+
+# %% get_server
+SERVERS: dict[tuple[str, ...], ForkServer] = {}
+LOCK = Lock()
+
+
+def get_server(env: Mapping[str, str], preload: tuple[str, ...] = ()) -> ForkServer:
+    """Return this process's server with these modules; start it if there is none.
+
+    Raises `ForkError` where there can be none.
+    """
+    if not sys.platform.startswith("linux") or not hasattr(os, "pidfd_open"):
+        raise ForkError("forking is for Linux")
+    with LOCK:
+        server = SERVERS.get(preload)
+        if server is None or not server.hear():
+            server = SERVERS[preload] = find_server(env, preload)
+        return server
+
+
+def find_server(env: Mapping[str, str], preload: tuple[str, ...]) -> ForkServer:
+    """Join the server of this run of pytest-xdist, or start a new one."""
+    from fcntl import LOCK_EX, flock
+
+    if not (run := os.environ.get("PYTEST_XDIST_TESTRUNUID")):
+        return start_server(make_home(), env, preload)
+    name = blake2b(f"{run} {preload}".encode(), digest_size=8).hexdigest()
+    home = Path(tempfile.gettempdir(), f"litml-{os.getuid()}-{name}")
+    home.mkdir(mode=0o700, exist_ok=True)
+    if home.stat().st_uid != os.getuid() or home.is_symlink():
+        raise ForkError(f"the folder {home} belongs to somebody else")
+    with (home / "lock").open("w") as lock:
+        flock(lock, LOCK_EX)
+        try:
+            return join_server(home, preload)
+        except OSError:
+            (home / "server").unlink(missing_ok=True)
+            return start_server(home, env, preload)
+
+
+def join_server(home: Path, preload: tuple[str, ...]) -> ForkServer:
+    """Hold a server that somebody else has started. Raises `OSError`."""
+    life = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        life.connect(str(home / "server"))
+        life.send(json.dumps({"hold": True}).encode())
+    except OSError:
+        life.close()
+        raise
+    return ForkServer(home, life, preload)
+
+
+# ## Starting
+# %% start_warm
+async def start_warm(
+    folder: Path, env: Mapping[str, str], warmth: Warmth, startup: float
+) -> Kernel:
+    """Start a forked kernel. Raises `ForkError` if it has to be a cold one."""
+    server = get_server(env, warmth.preload)
+    home = Path(tempfile.mkdtemp(prefix="k", dir=server.home))
+    info = make_connection(home)
+    words = ["-f", str(home / "connection.json"), "--HistoryManager.hist_file=:memory:"]
+    (home / "connection.json").write_text(json.dumps(info))
+    forked: Forked | None = None
+    try:
+        forked = await server.fork(words, folder, env, home / "log")
+        await forked.get_ready(startup)
+        if forked.group is None:
+            raise ForkError("the fork server does not answer")
+        limit_memory(forked.group, warmth.memory)
+        kernel = Kernel(forked, home)
+    except BaseException:
+        if forked:
+            await forked.end()
+        shutil.rmtree(home, ignore_errors=True)
+        raise
+    try:
+        await greet(kernel, startup)
+    except BaseException:
+        await kernel.close()
+        raise
+    return kernel
+
+
+async def greet(kernel: Kernel, startup: float) -> None:
+    """Wait until we hear what the kernel publishes. Raises `KernelError`."""
+    for _ in range(10):
+        # Since version 7 ipykernel welcomes who subscribes; older are asked.
+        if await kernel.client.hears(0.02):
+            kernel.busy = False
+            return
+        kernel.client.kernel_info()
+    await wait_until_ready(kernel, startup)
+
+
+def limit_memory(process: int, size: int) -> None:
+    """Let a process have only so many bytes of its own; 0 for no limit."""
+    if size and sys.platform.startswith("linux"):
+        import resource
+
+        with suppress(ProcessLookupError):
+            resource.prlimit(process, resource.RLIMIT_DATA, (size, size))
+
+
+# %% open_kernel
+async def open_kernel(
+    folder: Path,
+    name: str,
+    paths: Sequence[Path],
+    startup: float = 60.0,
+    warmth: Warmth = Warmth(),
+    text: str = "",
+) -> Kernel:
+    """Start a kernel, warm where that is possible and wise; `text` is what it will run.
+
+    Raises `KernelError` if it is not installed or not ready in `startup` seconds.
+    """
+    env = kernel_env(os.environ, paths)
+    with suppress(ForkError):
+        if warmth.warm and is_ours(name) and not (warmth.preload and sets_frozen(text)):
+            return await start_warm(folder, env, warmth, startup)
+    kernel = await start_kernel(folder, name, paths, startup)
+    if kernel.group:
+        limit_memory(kernel.group, warmth.memory)
+    return kernel
+
+
+SETTING = re.compile(
+    rf"\b(?:{'|'.join(name for name in FROZEN if name.endswith('_'))})[A-Z]|MPLBACKEND"
+)
+
+
+def sets_frozen(text: str) -> bool:
+    """Does some code speak of a variable that a preloaded module has read already?"""
+    return bool(SETTING.search(text))
