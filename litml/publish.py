@@ -1,0 +1,379 @@
+# Exported from nbs/18g_publish.ipynb. Edit either side, then run `litml sync`.
+"""Push, upload and confirm, so that a tag and its files are there together or a
+second run brings them together.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from litml.git import GitError, run_git
+from litml.indexes import list_files, pause, publish_file
+from litml.journal import ReleaseError, redact
+from litml.stages import Release, Result, remove_tree
+
+__all__ = [
+    "list_refs",
+    "push",
+    "send_refs",
+    "upload",
+    "confirm",
+    "find_missing",
+    "try_download",
+    "find_github",
+    "ghrelease",
+    "attach_files",
+    "finish",
+    "move_branch",
+    "abort",
+    "local_tags",
+]
+
+
+# ## Push
+# %% list_refs
+def list_refs(release: Release) -> dict[str, str]:
+    """Return what the remote's branch and tag point to, by `branch`, `tag`, `commit`.
+
+    `tag` is the tag object, `commit` what it stands for. Raises `ReleaseError`.
+    """
+    plan = release.plan
+    branch, tag = f"refs/heads/{plan.branch}", f"refs/tags/{plan.tag}"
+    try:
+        told = run_git(
+            release.project.root,
+            "ls-remote",
+            release.remote,
+            branch,
+            tag,
+            f"{tag}^{{}}",
+        )
+    except GitError as error:
+        hint = "the same command goes on when it is back"
+        message = redact(f"the remote does not answer: {error.message}")
+        raise ReleaseError("E_REMOTE", message, hint=hint) from error
+    pairs = [line.split("\t") for line in os.fsdecode(told).splitlines()]
+    names = {branch: "branch", tag: "tag", f"{tag}^{{}}": "commit"}
+    return {names[name]: id for id, name in pairs if name in names}
+
+
+# %% make_tag
+def make_tag(release: Release) -> str:
+    """Make the tag object and return its id."""
+    plan = release.plan
+    identity = os.fsdecode(run_git(release.project.root, "var", "GIT_COMMITTER_IDENT"))
+    person = identity.strip().rpartition(" ")[0].rpartition(" ")[0]
+    digests = "\n".join(f"{digest}  {name}" for name, digest in release.digests.items())
+    text = (
+        f"object {release.commit}\ntype commit\ntag {plan.tag}\n"
+        f"tagger {person} {plan.when + 1} +0000\n\n"
+        f"{plan.project} {plan.version}\n\n{plan.notes}\n\nSHA-256:\n{digests}\n"
+    )
+    return os.fsdecode(
+        run_git(release.project.root, "mktag", data=text.encode())
+    ).strip()
+
+
+# %% push
+def push(release: Release) -> Result:
+    """Push commit and tag, both or none.
+
+    Raises `ReleaseError` (E_REMOTE, E_MOVED, E_TAG_MOVED, E_PUSH).
+    """
+    plan, root = release.plan, release.project.root
+    refs = list_refs(release)
+    if "tag" in refs:
+        if refs.get("commit") != release.commit:
+            message = f"somebody else has pushed a tag `{plan.tag}`"
+            hint = "`--abort`, and release the next version"
+            raise ReleaseError("E_TAG_MOVED", message, hint=hint)
+    else:
+        if refs.get("branch") not in (plan.base, release.commit):
+            message = f"`{plan.branch}` has moved on at the remote"
+            hint = "`litml release --abort`, `git pull`, and release again"
+            raise ReleaseError("E_MOVED", message, hint=hint)
+        refs["tag"] = make_tag(release)
+        send_refs(release, refs["tag"])
+    if release.remote == plan.remote:  # a rehearsal leaves no tag behind
+        run_git(root, "update-ref", f"refs/tags/{plan.tag}", refs["tag"])
+    return {"tag": refs["tag"]}
+
+
+def send_refs(release: Release, tag: str) -> None:
+    """Push the commit to its branch, and the tag; raises `ReleaseError`."""
+    plan = release.plan
+    ours = f"{release.commit}:refs/heads/{plan.branch}"
+    words = ["push", "--quiet", "--atomic", "--no-verify", release.remote]
+    command = ["git", *words, ours, f"{tag}:refs/tags/{plan.tag}"]
+    done = subprocess.run(
+        command,
+        cwd=release.project.root,
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+    if done.returncode:
+        lines = [
+            line for line in done.stderr.splitlines() if not line.startswith("hint:")
+        ]
+        message = redact(f"the remote refuses it: {' '.join(lines)[:600]}")
+        hint = "nothing was pushed; the same command tries again"
+        raise ReleaseError("E_PUSH", message, hint=hint)
+
+
+# ## Upload and confirm
+# %% upload
+def upload(release: Release) -> Result:
+    """Send the files to the index, one after the other; see `publish_file`."""
+    for name, digest in release.digests.items():
+        release.say(f"uploading {name}")
+        publish_file(
+            release.plan.index,
+            release.plan.project,
+            release.dist / name,
+            digest,
+            release.environ,
+            release.journal.add,
+        )
+    return {"files": list(release.digests)}
+
+
+# %% confirm
+def confirm(release: Release, patience: float = 900.0) -> Result:
+    """Wait until the index serves our files, for at most `patience` seconds.
+
+    Raises `ReleaseError` (E_NOT_VISIBLE, E_CONFLICT).
+    """
+    plan, deadline, attempt = release.plan, time.monotonic() + patience, 0
+    while missing := find_missing(release):
+        if time.monotonic() > deadline:
+            message = f"the index does not show {', '.join(missing)}"
+            hint = "the same command looks again"
+            raise ReleaseError("E_NOT_VISIBLE", message, hint=hint)
+        attempt = min(attempt + 1, 5)
+        release.say(f"waiting for {', '.join(missing)}")
+        time.sleep(pause(attempt))
+    try_download(release)
+    return {"index": plan.index.simple}
+
+
+def find_missing(release: Release) -> list[str]:
+    """Return the files that the index does not show yet; raises `ReleaseError`."""
+    served = list_files(release.plan.index, release.plan.project)
+    for name, digest in release.digests.items():
+        if served.get(name, digest) != digest:
+            message = f"the index has another {name}, and that name is taken for ever"
+            raise ReleaseError("E_CONFLICT", message, hint="release the next patch")
+    return [name for name in release.digests if name not in served]
+
+
+def try_download(release: Release) -> None:
+    """Let pip fetch the wheel by its digest, from that index alone."""
+    plan = release.plan
+    wheels = [one for name, one in release.digests.items() if name.endswith(".whl")]
+    digests = " ".join(f"--hash=sha256:{digest}" for digest in wheels)
+    options = [
+        "--no-deps",
+        "--no-cache-dir",
+        "--only-binary",
+        ":all:",
+        "--require-hashes",
+    ]
+    quiet = ["--quiet", "--disable-pip-version-check", "--no-input"]
+    apart = {
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_EXTRA_INDEX_URL": "",
+        "PIP_FIND_LINKS": "",
+    }
+    apart["NO_COLOR"] = "1"
+    with tempfile.TemporaryDirectory() as temporary:
+        wanted = Path(temporary) / "wanted.txt"
+        wanted.write_text(f"{plan.project}=={plan.version} {digests}\n")
+        command = [sys.executable, "-m", "pip", "download", *options, *quiet]
+        source = [
+            "--index-url",
+            plan.index.simple,
+            "--dest",
+            temporary,
+            "-r",
+            str(wanted),
+        ]
+        environ = {**release.environ, **apart}
+        done = subprocess.run(
+            [*command, *source], capture_output=True, text=True, env=environ
+        )
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["it says nothing"]
+        message = redact(f"pip cannot fetch it: {lines[-1]}")
+        raise ReleaseError(
+            "E_NOT_VISIBLE", message, hint="the same command looks again"
+        )
+
+
+# ## A page at GitHub
+# %% find_github
+def find_github(address: str) -> str:
+    """Return `owner/name` of a repository at GitHub, "" for any other address."""
+    found = re.search(r"github\.com[:/]([\w.-]+/[\w.-]+?)(?:\.git)?/?$", address)
+    return found[1] if found else ""
+
+
+# %% GitHub
+class GitHub:
+    """The part of GitHub's REST API that is about releases (version 2022-11-28)."""
+
+    def __init__(self, repository: str, environ: Mapping[str, str]) -> None:
+        base = environ.get("GITHUB_API_URL", "https://api.github.com")
+        self.base = f"{base.rstrip('/')}/repos/{repository}/releases"
+        self.token = environ.get("GITHUB_TOKEN") or environ.get("GH_TOKEN") or ""
+
+    def call(
+        self,
+        method: str,
+        address: str,
+        data: bytes = b"",
+        kind: str = "application/json",
+    ) -> Any:
+        """Return the answer to a request; raises `OSError`."""
+        headers = {
+            "Authorization": f"Bearer {self.token}",
+            "Accept": "application/vnd.github+json",
+            "X-GitHub-Api-Version": "2022-11-28",
+            "Content-Type": kind,
+            "User-Agent": "litml",
+        }
+        request = urllib.request.Request(address, data or None, headers, method=method)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            body = answer.read()
+        return json.loads(body) if body else None
+
+    def find(self, tag: str) -> dict[str, Any] | None:
+        """Return the release of a tag, drafts included, or None."""
+        found = self.call("GET", f"{self.base}?per_page=100")
+        return next((one for one in found if one["tag_name"] == tag), None)
+
+    def change(self, method: str, address: str, **values: Any) -> dict[str, Any]:
+        """Create or change a release."""
+        answer: dict[str, Any] = self.call(method, address, json.dumps(values).encode())
+        return answer
+
+
+# %% ghrelease
+def ghrelease(release: Release) -> Result:
+    """Give the release its page at GitHub, with its files; what fails is a warning."""
+    root, plan = release.project.root, release.plan
+    try:
+        address = os.fsdecode(
+            run_git(root, "remote", "get-url", release.remote)
+        ).strip()
+    except GitError:  # a remote that has no name
+        address = release.remote
+    github = GitHub(find_github(address), release.environ)
+    if not find_github(address) or not github.token:
+        return {"page": "", "note": "not at GitHub, or no GITHUB_TOKEN"}
+    try:
+        page = github.find(plan.tag) or github.change(
+            "POST",
+            github.base,
+            tag_name=plan.tag,
+            name=f"{plan.project} {plan.version}",
+            body=plan.notes,
+            draft=True,
+            prerelease=bool(re.search(r"[a-z]", plan.version)),
+        )
+        attach_files(release, github, page)
+        if page["draft"]:
+            page = github.change("PATCH", f"{github.base}/{page['id']}", draft=False)
+    except (OSError, ValueError, KeyError) as error:
+        return {"page": "", "note": redact(f"no page at GitHub: {error}")}
+    return {"page": page["html_url"]}
+
+
+def attach_files(release: Release, github: GitHub, page: Mapping[str, Any]) -> None:
+    """Upload the artifacts that a page lacks; one that is incomplete is replaced."""
+    upload_url = page["upload_url"].partition("{")[0]
+    there = {asset["name"]: asset for asset in page.get("assets", [])}
+    for name in release.digests:
+        data = (release.dist / name).read_bytes()
+        if name in there and there[name].get("size") == len(data):
+            continue
+        if name in there:
+            github.call("DELETE", f"{github.base}/assets/{there[name]['id']}")
+        query = urllib.parse.urlencode({"name": name})
+        github.call("POST", f"{upload_url}?{query}", data, "application/octet-stream")
+
+
+# ## Finish, or give up
+# %% finish
+def finish(release: Release) -> Result:
+    """Bring the user's branch up to the release if its tree is clean; tidy up."""
+    real = release.remote == release.plan.remote
+    moved = real and move_branch(release)
+    remove_tree(release)
+    return {"moved": moved}
+
+
+def move_branch(release: Release) -> bool:
+    """Fast-forward the checked-out branch; False if it is not the time for it."""
+    root, plan = release.project.root, release.plan
+    try:
+        head = os.fsdecode(run_git(root, "symbolic-ref", "--short", "HEAD")).strip()
+        clean = not run_git(root, "status", "--porcelain", "--untracked-files=no")
+        if head != plan.branch or not clean:
+            return False
+        run_git(root, "merge", "--quiet", "--ff-only", release.commit)
+    except GitError:
+        return False
+    return True
+
+
+# %% abort
+def abort(release: Release) -> Result:
+    """Undo what can be undone. Raises `ReleaseError` (E_IRREVERSIBLE, E_REMOTE)."""
+    plan, root = release.plan, release.project.root
+    served = list_files(plan.index, plan.project) if release.digests else {}
+    public = [name for name in release.digests if name in served]
+    if public:
+        hint = "run `litml release` to complete it; then yank it, or release the next"
+        raise ReleaseError("E_IRREVERSIBLE", f"{public[0]} is public", hint=hint)
+    refs = list_refs(release) if release.commit else {}
+    if refs.get("commit") == release.commit and release.commit:
+        lease = f"--force-with-lease=refs/tags/{plan.tag}:{refs['tag']}"
+        run_git(
+            root,
+            "push",
+            "--quiet",
+            "--no-verify",
+            lease,
+            release.remote,
+            f":refs/tags/{plan.tag}",
+        )
+    for id in local_tags(release):
+        run_git(root, "update-ref", "-d", f"refs/tags/{plan.tag}", id)
+    remove_tree(release)
+    return {"tag": "removed" if refs.get("tag") else "never pushed"}
+
+
+def local_tags(release: Release) -> Iterator[str]:
+    """Yield the id of the local tag, if there is one and it is of this release."""
+    tag = f"refs/tags/{release.plan.tag}"
+    told = run_git(
+        release.project.root,
+        "for-each-ref",
+        "--format=%(objectname) %(*objectname)",
+        tag,
+    )
+    for line in os.fsdecode(told).splitlines():
+        id, _, commit = line.partition(" ")
+        if commit == release.commit:
+            yield id

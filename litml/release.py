@@ -1,0 +1,281 @@
+# Exported from nbs/18h_release.ipynb. Edit either side, then run `litml sync`.
+"""Take a project from a commit to an index, with one command that is also the one to
+run after every interruption.
+"""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from litml import publish, stages
+from litml.git import run_git
+from litml.indexes import Index, list_files
+from litml.journal import Journal, ReleaseError, Releases
+from litml.loopback import LoopbackIndex
+from litml.preflight import Look, Plan, preflight, read_settings, release_folder
+from litml.project import Project
+from litml.stages import Release, Result
+
+__all__ = [
+    "Stage",
+    "STAGES",
+    "Events",
+    "run_stages",
+    "in_ci",
+    "describe",
+    "release_project",
+    "check_same",
+    "abort_project",
+    "State",
+    "find_status",
+    "stand_ins",
+    "rehearse",
+    "discard",
+]
+
+
+# ## The stages
+# %% STAGES
+Stage = Callable[[Release], Result]
+STAGES: dict[str, Stage] = {
+    "prepare": stages.prepare,
+    "build": stages.build,
+    "verify": stages.verify,
+    "smoke": stages.smoke,
+    "push": publish.push,
+    "upload": publish.upload,
+    "confirm": publish.confirm,
+    "ghrelease": publish.ghrelease,
+    "finish": publish.finish,
+}
+
+
+# %% stands
+def stands(release: Release, stage: str) -> bool:
+    """Is a stage done, and what it left still there?"""
+    if release.journal.result(stage) is None:
+        return False
+    if stage == "prepare":
+        return (release.tree / ".git").exists() or release.journal.result(
+            "finish"
+        ) is not None
+    if stage == "build":
+        return all((release.dist / name).exists() for name in release.digests)
+    return True
+
+
+# %% Events
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Who is told what: `stage` when one begins, ends or stops, `say` in between."""
+
+    stage: Callable[[str, str, str], None] = lambda name, state, text: None
+    say: Callable[[str], None] = lambda line: None
+
+
+# %% run_stages
+def run_stages(release: Release, events: Events) -> None:
+    """Do what is not done yet, in order. Raises `ReleaseError` where it stops."""
+    journal = release.journal
+    for name, stage in STAGES.items():
+        if stands(release, name):
+            continue
+        if name == "upload" and in_ci(release):
+            events.stage(name, "left", "to the workflow that the tag has started")
+            continue
+        journal.add("start", stage=name)
+        events.stage(name, "start", "")
+        try:
+            result = stage(release)
+        except ReleaseError as error:
+            journal.add("stop", stage=name, code=error.code, reason=error.message)
+            events.stage(name, "stop", error.message)
+            raise
+        journal.add("done", stage=name, result=result)
+        events.stage(name, "done", describe(name, result, release))
+
+
+def in_ci(release: Release) -> bool:
+    """Does a workflow publish, and not this command? A rehearsal does it itself."""
+    real = release.remote == release.plan.remote
+    return real and read_settings(release.project).publish == "ci"
+
+
+def describe(stage: str, result: Result, release: Release) -> str:
+    """Return what a stage has come to, in one line."""
+    plan = release.plan
+    lines = {
+        "prepare": f"commit {release.commit[:10]}, from {plan.base[:10]}",
+        "build": ", ".join(release.digests),
+        "verify": f"{result.get('files')} files in the wheel, all from the commit",
+        "smoke": f"installed, {result.get('modules')} modules import",
+        "push": f"{plan.branch} and {plan.tag} at {release.remote}",
+        "upload": f"{len(release.digests)} files",
+        "confirm": f"{plan.index.page(plan.project)} serves our files",
+        "ghrelease": str(result.get("page") or result.get("note")),
+        "finish": "your branch is at the release"
+        if result.get("moved")
+        else "run `git pull` when you like",
+    }
+    return lines[stage]
+
+
+# ## Beginning, and going on
+# %% open_release
+def read_plan(journal: Journal) -> Plan | None:
+    """Return the plan that a release was begun with."""
+    known = journal.result("plan")
+    return Plan(**{**known, "index": Index(**known["index"])}) if known else None
+
+
+def open_release(
+    project: Project, environ: Mapping[str, str], say: Callable[[str], None]
+) -> Release | None:
+    """Return the release that is under way, or None."""
+    journal = Releases(release_folder(project.root)).current()
+    plan = read_plan(journal) if journal else None
+    if journal is None or plan is None:
+        return None
+    return Release(project, plan, journal, plan.remote, environ, say)
+
+
+def begin_release(look: Look, events: Events) -> Release:
+    """Return a new release; raises an `ExceptionGroup` of what speaks against it."""
+    events.stage("preflight", "start", "")
+    plan = preflight(look, events.say)
+    events.stage(
+        "preflight", "done", f"{plan.project} {plan.version}, from {plan.base[:10]}"
+    )
+    journal = Releases(release_folder(look.root)).begin(plan.version)
+    journal.add("done", stage="plan", result=asdict(plan))
+    return Release(look.project, plan, journal, plan.remote, look.environ, events.say)
+
+
+# %% release_project
+def release_project(look: Look, events: Events = Events()) -> Release:
+    """Release a project, or go on with the release that is under way.
+
+    Returns when the index serves exactly our files. Raises `ReleaseError` where it
+    stops, or an `ExceptionGroup` of them if it cannot begin.
+    """
+    releases = Releases(release_folder(look.root))
+    with releases.locked():
+        release = open_release(look.project, look.environ, events.say)
+        if release:
+            check_same(release, look.wanted)
+            events.stage("resume", "done", f"{release.plan.version}, begun before")
+        else:
+            release = begin_release(look, events)
+        run_stages(release, events)
+        releases.end()
+    return release
+
+
+def check_same(release: Release, wanted: str) -> None:
+    """Raise `ReleaseError` if another version is asked for than is under way."""
+    version = release.plan.version
+    if wanted[:1].isdigit() and wanted != version:
+        hint = f"complete {version} with `litml release`, or give it up with `--abort`"
+        raise ReleaseError(
+            "E_LOCKED", f"the release of {version} is under way", hint=hint
+        )
+
+
+# ## Giving up, and asking
+# %% abort_project
+def abort_project(project: Project, environ: Mapping[str, str] = os.environ) -> str:
+    """Give up the release that is under way; return what became of its tag.
+
+    Raises `ReleaseError` if there is none, or if a file is public already.
+    """
+    releases = Releases(release_folder(project.root))
+    with releases.locked():
+        release = open_release(project, environ, lambda line: None)
+        if release is None:
+            raise ReleaseError("E_NONE", "there is no release under way")
+        result = publish.abort(release)
+        release.journal.add("aborted", **result)
+        releases.end()
+    return f"{release.plan.version} is given up; its tag was {result['tag']}"
+
+
+# %% describe_status
+@dataclass(frozen=True, slots=True)
+class State:
+    """Where a release stands: what it is, what is done, what is to be seen outside."""
+
+    version: str
+    done: list[str] = field(default_factory=list)
+    stopped: str = ""
+    tag: str = ""
+    public: list[str] = field(default_factory=list)
+
+
+def find_status(project: Project) -> State | None:
+    """Return the state of the release under way as it is now, or None."""
+    release = open_release(project, os.environ, lambda line: None)
+    if release is None:
+        return None
+    plan, journal = release.plan, release.journal
+    refs = publish.list_refs(release)
+    served = list_files(plan.index, plan.project) if release.digests else {}
+    public = [name for name, one in release.digests.items() if served.get(name) == one]
+    done = [name for name in journal.done if name != "plan"]
+    return State(plan.version, done, journal.stopped, refs.get("tag", ""), public)
+
+
+# ## Rehearsal
+# %% rehearse
+@contextmanager
+def stand_ins(look: Look, plan: Plan) -> Iterator[tuple[str, Plan]]:
+    """Yield the address of a copy of the remote, and the plan with another index."""
+    with tempfile.TemporaryDirectory(prefix="litml-rehearsal-") as temporary:
+        remote = str(Path(temporary) / "remote.git")
+        run_git(
+            look.root, "clone", "--quiet", "--bare", "--no-tags", str(look.root), remote
+        )
+        run_git(Path(remote), "update-ref", f"refs/heads/{plan.branch}", plan.base)
+        with LoopbackIndex() as shelf:
+            yield remote, replace(plan, index=shelf.index)
+
+
+def rehearse(look: Look, events: Events = Events()) -> Release:
+    """Do everything that a release does, with stand-ins for remote and index.
+
+    Raises what `release_project` raises.
+    """
+    releases = Releases(release_folder(look.root))
+    with releases.locked():
+        events.stage("preflight", "start", "")
+        plan = preflight(look, events.say)
+        events.stage(
+            "preflight", "done", f"{plan.project} {plan.version}, from {plan.base[:10]}"
+        )
+        folder = releases.folder / f"rehearsal-{time.time_ns()}"
+        environ = {
+            **look.environ,
+            "TWINE_USERNAME": "rehearsal",
+            "TWINE_PASSWORD": "rehearsal",
+        }
+        with stand_ins(look, plan) as (remote, changed):
+            journal = Journal(folder)
+            release = Release(
+                look.project, changed, journal, remote, environ, events.say
+            )
+            try:
+                run_stages(release, events)
+            finally:
+                discard(release)
+    return release
+
+
+def discard(release: Release) -> None:
+    """Remove everything that a rehearsal has made."""
+    import shutil
+
+    stages.remove_tree(release)
+    shutil.rmtree(release.journal.folder, ignore_errors=True)
