@@ -41,6 +41,7 @@ COMMANDS = {
     "adopt": Command("make notebooks of a package", "export_commands"),
     "new": Command("make a project from a template", "release_commands"),
     "build": Command("build sdist and wheel, and prove them", "release_commands"),
+    "release": Command("bring a version to the package index", "release_commands"),
     "completion": Command("print a completion script", "cli"),
 }
 

@@ -1,17 +1,30 @@
 # Exported from nbs/19f_release_commands.ipynb. Edit either side, then run `litml sync`.
-"""The commands at the two ends of a project's life: new and build."""
+"""The commands at the two ends of a project's life: new, build and release."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from litml.console import FINE, Progress
+from litml.console import FINE, PROBLEMS, Progress, print_error
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from collections.abc import Callable
 
-__all__ = ["add_new", "run_new", "add_build", "run_build"]
+    from litml.preflight import Look
+    from litml.project import Project
+    from litml.stages import Release
+
+__all__ = [
+    "add_new",
+    "run_new",
+    "add_build",
+    "run_build",
+    "add_release",
+    "run_release",
+]
 
 
 # ## new, build
@@ -56,8 +69,8 @@ def add_build(parser: ArgumentParser) -> None:
 # %% run_build
 def run_build(arguments: Namespace) -> int:
     """Build sdist and wheel into `dist/`, once the wheel is proven."""
-    from litml.project import find_project
     from litml.build import build_project
+    from litml.project import find_project
 
     project = find_project()
     progress = Progress("build")
@@ -68,3 +81,121 @@ def run_build(arguments: Namespace) -> int:
     for one in artifacts:
         print(f"built {project.name_of(one.path)}, sha256 {one.sha256}")
     return FINE
+
+
+# ## release
+# %% add_release
+def add_release(parser: ArgumentParser) -> None:
+    """Add the arguments of `litml release`."""
+    parser.add_argument(
+        "version",
+        nargs="?",
+        default="patch",
+        metavar="VERSION",
+        help="patch (default), minor, major, rc, or a version such as 1.4.0",
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--dry-run", action="store_true", help="rehearse all of it, in private"
+    )
+    what.add_argument("--status", action="store_true", help="tell where it stands")
+    what.add_argument(
+        "--abort", action="store_true", help="give it up, if still possible"
+    )
+    parser.add_argument(
+        "--first", action="store_true", help="the index does not know the project yet"
+    )
+    parser.add_argument("--no-test", action="store_true", help="do not run the tests")
+    parser.add_argument(
+        "--index",
+        default="",
+        metavar="NAME",
+        help="a name that twine knows, or an address",
+    )
+
+
+# %% run_release
+def run_release(arguments: Namespace) -> int:
+    """Release the project, or say or undo how far it has come."""
+    from litml.project import find_project
+    from litml.release import abort_project, rehearse, release_project
+
+    project = find_project()
+    if arguments.status:
+        return show_status(project)
+    if arguments.abort:
+        print(abort_project(project))
+        return FINE
+    look = make_look(project, arguments)
+    run = rehearse if arguments.dry_run else release_project
+    progress = Progress("release")
+
+    def show(name: str, state: str, text: str) -> None:
+        progress.clear()
+        if state == "start":
+            progress.say(name)
+        elif state != "stop":
+            print(f"{name:10} {text}", flush=True)
+
+    try:
+        release = run_showing(run, look, show, progress)
+    finally:
+        progress.clear()
+    if release is None:
+        return PROBLEMS
+    word = "rehearsed" if arguments.dry_run else "released"
+    print(f"{word} {release.plan.project} {release.plan.version}")
+    return FINE
+
+
+# %% run_showing
+def run_showing(
+    run: Callable[..., Release],
+    look: Look,
+    show: Callable[[str, str, str], None],
+    progress: Progress,
+) -> Release | None:
+    """Run a release; None if it cannot begin, which is said with every reason."""
+    from litml.release import Events
+
+    try:
+        return run(look, Events(show, progress.say))
+    except ExceptionGroup as problems:
+        progress.clear()
+        for error in problems.exceptions:
+            print_error(error)
+        return None
+
+
+def make_look(project: Project, arguments: Namespace) -> Look:
+    """Return what the preflight begins with."""
+    from dataclasses import replace
+
+    from litml.preflight import Look, read_settings
+
+    settings = read_settings(project)
+    if arguments.no_test:
+        settings = replace(settings, test=False)
+    if arguments.index:
+        settings = replace(settings, index=arguments.index, simple="")
+    return Look(project, settings, arguments.version, arguments.first)
+
+
+def show_status(project: Project) -> int:
+    """Print where the release under way stands."""
+    from litml.release import find_status
+
+    state = find_status(project)
+    if state is None:
+        print("no release is under way")
+        return FINE
+    print(f"the release of {state.version} is under way")
+    print(f"done: {', '.join(state.done) or 'nothing yet'}")
+    print(f"tag: {'pushed' if state.tag else 'not pushed'}")
+    print(f"public: {', '.join(state.public) or 'nothing'}")
+    if state.stopped:
+        print(f"stopped: {state.stopped}")
+    print(
+        "`litml release` goes on, `litml release --abort` gives it up", file=sys.stderr
+    )
+    return PROBLEMS
