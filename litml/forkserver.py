@@ -5,6 +5,7 @@ kernels.
 
 import atexit
 import contextlib
+import ctypes
 import gc
 import importlib
 import importlib.util
@@ -25,6 +26,7 @@ from typing import Any
 __all__ = [
     "DEATH_SIGNAL",
     "SUBREAPER",
+    "LIBRARY",
     "set_flag",
     "find_children",
     "describe_process",
@@ -46,7 +48,7 @@ __all__ = [
     "find_other",
     "find_shadow",
     "become",
-    "find_launcher",
+    "LAUNCHER",
     "reseed",
     "run_kernel",
     "nurse",
@@ -66,14 +68,12 @@ __all__ = [
 # ## What a process inherits
 # %% set_flag
 DEATH_SIGNAL, SUBREAPER = 1, 36  # names in <linux/prctl.h>
+LIBRARY = ctypes.CDLL(None, use_errno=True)
 
 
 def set_flag(flag: int, value: int) -> None:
     """Set one of the kernel's flags of this process. Raises `OSError`."""
-    import ctypes
-
-    library = ctypes.CDLL(None, use_errno=True)
-    if library.prctl(flag, value, 0, 0, 0):
+    if LIBRARY.prctl(flag, value, 0, 0, 0):
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
@@ -99,7 +99,7 @@ def describe_process(process: int) -> str:
 BASE = """
 ipykernel.kernelapp ipykernel.ipkernel ipykernel.zmqshell ipykernel.debugger
 IPython.core.completer IPython.core.history IPython.core.magics IPython.core.debugger
-sqlite3 asyncio pdb tornado.platform.asyncio matplotlib_inline.config
+sqlite3 asyncio pdb tornado.platform.asyncio
 """.split()
 
 
@@ -128,6 +128,7 @@ def rehearse() -> None:
     shell: Any = ZMQInteractiveShell.instance(config=config)
     with contextlib.redirect_stdout(io.StringIO()):
         shell.run_cell("1 + 1;", silent=True)
+    atexit.unregister(shell.atexit_operations)  # or every kernel would do that, too
     ZMQInteractiveShell.clear_instance()
     sys.modules["__main__"] = main
     for name, value in kept.items():
@@ -281,21 +282,17 @@ def become(request: dict[str, Any], files: list[int], base: list[str]) -> None:
     time.tzset()
     places = request["env"].get("PYTHONPATH", "")
     sys.path[:] = [*(place for place in places.split(os.pathsep) if place), *base]
-    sys.argv = [find_launcher(), *request["argv"]]
-    importlib.invalidate_caches()
+    sys.argv = [LAUNCHER[0], *request["argv"]]
     reseed()
 
 
-def find_launcher() -> str:
-    """Return the program that a cold kernel runs."""
-    found = importlib.util.find_spec("ipykernel_launcher")
-    return str(found.origin) if found else "ipykernel_launcher"
+LAUNCHER = ["ipykernel_launcher"]  # the program that a cold kernel runs, found once
 
 
 def reseed() -> None:
     """Seed the generators that do not do so themselves in a forked process."""
-    if numpy := sys.modules.get("numpy"):
-        numpy.random.seed()
+    if random := sys.modules.get("numpy.random"):
+        random.seed()
     if torch := sys.modules.get("torch"):
         torch.seed()
 
@@ -501,6 +498,8 @@ def main(text: str) -> None:
     places = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     BASE_PATH[:] = [place for place in sys.path if place not in places]
     import_base()
+    if found := importlib.util.find_spec("ipykernel_launcher"):
+        LAUNCHER[:] = [str(found.origin)]
     server = Server(open_socket(told["listener"]), open_socket(told["life"]))
     server.base = {name.partition(".")[0] for name in sys.modules}
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")

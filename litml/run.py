@@ -21,7 +21,7 @@ from litml.cells import (
     split_words,
 )
 from litml.front import Front, read_front
-from litml.kernel import GRACE, Kernel, Loop, start_kernel
+from litml.kernel import GRACE, Kernel, Loop
 from litml.notebook import (
     Cell,
     LitmlError,
@@ -33,6 +33,7 @@ from litml.outcome import Execution, Failure, Output, Status
 from litml.project import Project
 from litml.strict import Stock, Strict, find_written, read_strict, take_stock
 from litml.text import parse_source
+from litml.warm import Warmth, open_kernel, read_warmth
 
 __all__ = [
     "Policy",
@@ -83,6 +84,7 @@ class Policy:
     opening: tuple[str, ...] = ()
     closing: tuple[str, ...] = ()
     strict: Strict = field(default_factory=Strict)
+    warmth: Warmth = field(default_factory=Warmth)
     sources: tuple[Path, ...] = ()
 
 
@@ -102,6 +104,7 @@ def make_policy(project: Project, asked: Iterable[str] = ()) -> Policy:
         asked=frozenset(asked),
         paths=(project.package_dir.parent,),
         strict=read_strict(project),
+        warmth=read_warmth(project),
         sources=(project.notebooks_dir, project.package_dir),
     )
 
@@ -380,11 +383,13 @@ class Runner:
         spec = self.notebook.metadata.get("kernelspec") or {}
         folder = (self.policy.root / self.notebook.name).parent
         try:
-            return await start_kernel(
+            return await open_kernel(
                 folder,
                 str(spec.get("name") or "python3"),
                 self.policy.paths,
                 self.policy.startup,
+                self.policy.warmth,
+                "\n".join(step.source for step in self.steps),
             )
         except LitmlError as error:
             error.at = error.at or Location(self.notebook.name)
