@@ -5,9 +5,9 @@ import os
 import sys
 
 import litml
-from litml.stamps import find_root, is_settled, notes_folder
+from litml.stamps import find_changed, find_root, is_settled, notes_folder
 
-__all__ = ["has_nothing_to_export", "main"]
+__all__ = ["has_nothing_to_export", "has_synced", "main"]
 
 
 # %% has_nothing_to_export
@@ -25,6 +25,22 @@ def has_nothing_to_export(options: list[str]) -> bool:
     return is_settled(os.path.join(notes, "stamps"), root)
 
 
+# %% has_synced
+def has_synced() -> bool:
+    """Bring plain edits home; is that, or was there, all there is to do?"""
+    if (root := find_root(os.getcwd())) is None:
+        return False
+    changed = find_changed(os.path.join(notes_folder(root), "stamps"), root)
+    if not changed or not all(path.endswith(".py") for path in changed):
+        return changed == []
+    from litml.plain import sync_plain_edits
+
+    cells = sync_plain_edits(root)
+    for cell in cells or ():
+        print(f"updated: {cell}")
+    return cells is not None
+
+
 # %% main
 def main() -> int:
     """Run `litml` with the words of the command line and return its exit code."""
@@ -33,6 +49,8 @@ def main() -> int:
         print(litml.__version__)
         return 0
     if words[:1] == ["export"] and has_nothing_to_export(words[1:]):
+        return 0
+    if words == ["sync"] and has_synced():
         return 0
     from litml.cli import main as run
 

@@ -11,10 +11,10 @@ from litml.cells import assigned
 from litml.export import MARKER, Chunk, Share, read_share
 from litml.files import Transaction, locked
 from litml.notebook import LitmlError, Location, Notebook
-from litml.package import RECORD, make_report, start_run
+from litml.package import make_report, start_run
 from litml.patch import read_patch
 from litml.project import ConfigError, Project
-from litml.record import load_record
+from litml.record import RECORD, load_record
 from litml.sync import Sync, SyncReport, finish, stage_all
 
 __all__ = [

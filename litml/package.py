@@ -23,6 +23,7 @@ from litml.project import (
     list_notebooks,
 )
 from litml.record import (
+    RECORD,
     Base,
     Entry,
     Record,
@@ -117,9 +118,6 @@ README = "@readme"
 
 
 # %% start_run
-RECORD = "export.json"
-
-
 def start_run(project: Project, target: Path | None = None, force: bool = False) -> Run:
     """Return a run at its beginning, with the last record."""
     if not project.notebooks_dir.is_dir():

@@ -56,6 +56,9 @@ class Record:
 
 
 # %% load_record
+RECORD = "export.json"
+
+
 def load_record(path: Path, key: str | None) -> Record:
     """Read a record; one that is absent or damaged is as good as none.
 

@@ -2,11 +2,14 @@
 """Tell in a millisecond that there is nothing to do."""
 
 import os
+from binascii import crc32
 from stat import S_ISDIR
 
 __all__ = [
     "stamp",
+    "list_names",
     "write_stamps",
+    "renew_stamps",
     "remove_stamps",
     "YOUNG",
     "find_changed",
@@ -19,13 +22,26 @@ __all__ = [
 
 # %% stamp
 def stamp(path: str) -> str:
-    """Return a line about a file or folder: size, time of change in ns, and path."""
+    """Return a line about a path: size and time of change in ns for a file.
+
+    For a folder there is a checksum of the names in it instead.
+    """
     try:
         status = os.stat(path)
+        if S_ISDIR(status.st_mode):
+            return f"{list_names(path)} - {path}"
     except OSError:
         return f"- - {path}"
-    size = 0 if S_ISDIR(status.st_mode) else status.st_size
-    return f"{size} {status.st_mtime_ns} {path}"
+    return f"{status.st_size} {status.st_mtime_ns} {path}"
+
+
+def list_names(folder: str) -> str:
+    """Return a checksum of the names in a folder, and of which are folders."""
+    names = []
+    for entry in os.scandir(folder):
+        if not entry.name.startswith((".", "_")):
+            names.append(f"{entry.name}/" if entry.is_dir() else entry.name)
+    return f"{crc32(os.fsencode('//'.join(sorted(names)))):08x}"
 
 
 # %% write_stamps
@@ -41,6 +57,15 @@ def write_stamps(path: str, root: str, lines: list[str]) -> None:
     with open(temporary, "w", encoding="utf-8", errors="surrogateescape") as file:
         file.write("\n".join([root, *lines]))
     os.replace(temporary, path)
+
+
+def renew_stamps(path: str, root: str, new: dict[str, str]) -> None:
+    """Replace the stamps of some files, given by their paths."""
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        _, *lines = file.read().split("\n")
+    names = [line.split(" ", 2)[2] for line in lines]
+    lines = [new.get(name, line) for name, line in zip(names, lines, strict=True)]
+    write_stamps(path, root, lines)
 
 
 def remove_stamps(path: str) -> None:

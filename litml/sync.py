@@ -28,7 +28,6 @@ from litml.notebook import LitmlError, Location, Notebook
 from litml.origin import contents, find_base
 from litml.package import (
     README,
-    RECORD,
     ExportReport,
     Run,
     find_stale,
@@ -58,7 +57,7 @@ from litml.parts import (
     words_of,
 )
 from litml.project import ConfigError, Project
-from litml.record import Base, Entry, checksum, dump_record, load_record
+from litml.record import RECORD, Base, Entry, checksum, dump_record, load_record
 from litml.text import read_source
 
 __all__ = ["SyncReport", "sync_project"]
