@@ -3,9 +3,8 @@
 tests.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from pathlib import Path
 from queue import Empty
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +16,14 @@ __all__ = ["connect", "QUITS", "Ask", "Write", "Talk", "debug_kernel"]
 
 # ## A line of our own
 # %% connect
-def connect(file: Path, seconds: float = 10.0) -> "BlockingKernelClient | None":
-    """Return a client of the kernel with this connection file; None if it is silent."""
+def connect(
+    info: Mapping[str, Any], seconds: float = 10.0
+) -> "BlockingKernelClient | None":
+    """Return a client of the kernel that `info` tells of; None if it is silent."""
     from jupyter_client.blocking.client import BlockingKernelClient
 
     client = BlockingKernelClient()
-    client.load_connection_file(str(file))
+    client.load_connection_info(dict(info))  # type: ignore[arg-type,unused-ignore]
     client.start_channels(hb=False)
     for _ in range(int(seconds / 0.2)):
         client.kernel_info()
@@ -125,13 +126,16 @@ class Talk:
 
 # %% debug_kernel
 def debug_kernel(
-    file: Path, ask: Ask, write: Write, is_alive: Callable[[], bool] = lambda: True
+    info: Mapping[str, Any],
+    ask: Ask,
+    write: Write,
+    is_alive: Callable[[], bool] = lambda: True,
 ) -> bool:
-    """Look at the last error in the kernel with this connection file.
+    """Look at the last error in a kernel; `info` is what its connection file says.
 
     Return whether the person has quit, and wants no more of all this.
     """
-    if (client := connect(file)) is None:
+    if (client := connect(info)) is None:
         write("the kernel does not answer, so there is nothing to debug\n")
         return False
     try:

@@ -1,10 +1,11 @@
-# Exported from nbs/13_pytest_plugin.ipynb. Edit either side, then run `litml sync`.
+# Exported from nbs/13i_pytest_plugin.ipynb. Edit either side, then run `litml sync`.
 """Let pytest collect notebooks, each cell a test, with failures at cell and line."""
 
-import re
+import os
+import sys
+import time
 import tomllib
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Mapping
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -13,16 +14,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from litml.kernel import Loop
-    from litml.project import Project
-    from litml.run import CellRun, Policy, Runner, Step
+    from litml.items import CellItem
+    from litml.report import Entry
 
 __all__ = [
     "find_root",
-    "Opened",
-    "Shared",
-    "SHARED",
-    "choose_policy",
+    "OPTIONS",
     "pytest_addoption",
     "pytest_configure",
     "pytest_unconfigure",
@@ -30,16 +27,13 @@ __all__ = [
     "Files",
     "pytest_collect_file",
     "collect_notebook",
-    "NotebookFile",
-    "NotebookItem",
-    "BrokenItem",
-    "ID_LINE",
-    "locate_cells",
-    "MUCH",
-    "CellItem",
-    "skip",
+    "pytest_collection_finish",
     "pytest_runtest_makereport",
     "pytest_make_collect_report",
+    "pytest_terminal_summary",
+    "Page",
+    "Debugger",
+    "write_terminal",
     "pytest_xdist_make_scheduler",
     "split_scope",
 ]
@@ -60,90 +54,61 @@ def find_root(folder: Path) -> Path | None:
     return None
 
 
-# %% Opened
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """A project, its policy, and which files are its notebooks."""
-
-    project: "Project"
-    policy: "Policy"
-    notebooks: frozenset[Path]
-
-
-# %% Shared
-class Shared:
-    """What belongs to one session of pytest."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        self.config = config
-        self.projects: dict[Path, Opened] = {}
-        self.loop: Loop | None = None
-
-    def open_project(self, root: Path) -> Opened:
-        """Return the project at `root`. Raises `LitmlError` if its table is wrong."""
-        from litml.project import find_project, list_notebooks
-
-        if root not in self.projects:
-            project = find_project(root)
-            policy = choose_policy(self.config, project)
-            notebooks = frozenset(list_notebooks(project))
-            self.projects[root] = Opened(project, policy, notebooks)
-        return self.projects[root]
-
-    def open_loop(self) -> "Loop":
-        """Return the event loop, which runs in a thread from now on."""
-        from litml.kernel import Loop
-
-        self.loop = self.loop or Loop()
-        return self.loop
-
-
-SHARED = pytest.StashKey[Shared]()
-
-
-# %% choose_policy
-def choose_policy(config: pytest.Config, project: "Project") -> "Policy":
-    """Return the project's policy with what the command line says."""
-    from litml.cells import split_words
-    from litml.run import make_policy
-
-    policy = make_policy(project, split_words(config.getoption("--litml-needs")))
-    timeout = config.getoption("--litml-timeout")
-    return policy if timeout is None else replace(policy, timeout=timeout)
-
-
 # ## Hooks
 # %% pytest_addoption
+OPTIONS: list[tuple[str, dict[str, Any]]] = [
+    ("--litml-needs", {"metavar": "WORDS", "default": "", "help": (
+        "also run the cells that need these, or have these test flags: "
+        "network, slow, gpu, … (separated by commas)")}),
+    ("--litml-timeout", {"metavar": "SECONDS", "type": float, "help":
+        "how long a cell may run that does not say so itself"}),
+    ("--litml-param", {"metavar": "NAME=VALUE", "action": "append", "default": [],
+        "help": "a value for a parameter of notebooks; may be given again"}),
+    ("--litml-artifacts", {"metavar": "DIR", "help":
+        "keep executed copies of notebooks that fail"}),
+    ("--litml-html", {"metavar": "FILE", "help": "write a page about the run"}),
+    ("--litml-outputs", {"action": "store_true", "help":
+        "compare the outputs of all cells with those in the notebooks"}),
+    ("--update-outputs", {"action": "store_true", "help":
+        "store the outputs that differ in the notebooks, and compare no more"}),
+    ("--litml-progress", {"action": "store_true", "help":
+        "show on a terminal what is running"}),
+]  # fmt: skip
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add our options; pytest calls this."""
     group = parser.getgroup("litml", "notebooks")
-    group.addoption(
-        "--litml-needs",
-        metavar="WORDS",
-        default="",
-        help="also run the cells that need these, or have these test flags: "
-        "network, slow, gpu, … (separated by commas)",
-    )
-    group.addoption(
-        "--litml-timeout",
-        metavar="SECONDS",
-        type=float,
-        help="how long a cell may run that does not say so itself",
-    )
+    for name, about in OPTIONS:
+        group.addoption(name, **about)
 
 
 # %% pytest_configure
+@pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Announce our marker; pytest calls this."""
-    config.stash[SHARED] = Shared(config)
+    """Announce our marker, and add what was asked for; pytest calls this."""
     config.addinivalue_line("markers", "notebook: a cell of a notebook (litml)")
+    plugins = config.pluginmanager
+    writer = getattr(plugins.getplugin("terminalreporter"), "_tw", None)
+    is_worker = hasattr(config, "workerinput")
+    if config.getoption("--litml-progress") and writer:
+        from litml.progress import Live, can_draw
+
+        if can_draw(writer, config.option.capture, config.option.usepdb):
+            plugins.register(Live(writer), "litml-progress")
+    if (page := config.getoption("--litml-html")) and not is_worker:
+        plugins.register(Page(Path(config.invocation_params.dir, page)), "litml-page")
+    if config.option.usepdb and (inner := plugins.unregister(name="pdbinvoke")):
+        plugins.register(Debugger(inner), "litml-debugger")
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Stop the event loop; pytest calls this at the end."""
-    shared = config.stash.get(SHARED, None)
-    if shared and shared.loop:
-        shared.loop.close()
+    if "litml.session" in sys.modules:
+        from litml.session import shared_of
+
+        if loop := shared_of(config).loop:
+            loop.close()
 
 
 # %% pytest_collect_file
@@ -157,191 +122,43 @@ def pytest_collect_file(
 ) -> Generator[None, Files, Files]:
     """Collect a notebook if it is ours; pytest calls this for every file."""
     others = yield
-    notebook = collect_notebook(file_path, parent)
-    return [notebook] if notebook else others
+    return collect_notebook(file_path, parent) or others
 
 
-def collect_notebook(
-    file_path: Path, parent: pytest.Collector
-) -> pytest.Collector | None:
-    """Return the collector of a notebook; None if the file is not one of ours."""
+def collect_notebook(file_path: Path, parent: pytest.Collector) -> Files:
+    """Return collectors of a notebook, one for each set of values it is tested with.
+
+    There are none if the file is not one of ours.
+    """
     if file_path.suffix not in SUFFIXES or not (root := find_root(file_path.parent)):
-        return None
+        return []
     from litml.notebook import LitmlError
+    from litml.session import shared_of
 
     try:
-        opened = parent.config.stash[SHARED].open_project(root)
+        opened = shared_of(parent.config).open_project(root)
     except LitmlError as error:
         raise parent.CollectError(str(error)) from error
     path = file_path.parent.resolve() / file_path.name
     asked = path.suffix == ".ipynb" and parent.session.isinitpath(file_path)
     if path not in opened.notebooks and not asked:
-        return None
-    return NotebookFile.from_parent(parent, path=file_path, opened=opened)
+        return []
+    from litml.items import make_files
+
+    return [*make_files(file_path, parent, opened)]
 
 
-# ## A file
-# %% NotebookFile
-class NotebookFile(pytest.File):
-    """A notebook: its cells are the items, and they share its kernel."""
+# %% pytest_collection_finish
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse parameters that no notebook has; pytest calls this."""
+    words = session.config.getoption("--litml-param")
+    if not words or (session.config.option.collectonly and not session.items):
+        return
+    if session.config.pluginmanager.hasplugin("dsession"):
+        return  # the workers know
+    from litml.session import refuse_words, shared_of
 
-    def __init__(self, *, opened: Opened, **more: Any) -> None:
-        super().__init__(**more)
-        self.opened = opened
-        self.runner: Runner | None = None
-        self.told: dict[str, int] = {}  # cells reported as failed, and their rows
-        self.broken = ""
-
-    def collect(self) -> Iterator[pytest.Item]:
-        """Read the notebook and yield an item for each step."""
-        from litml.notebook import LitmlError
-        from litml.run import Runner
-        from litml.text import read_source
-
-        try:
-            path = self.path.parent.resolve() / self.path.name
-            notebook = read_source(path, self.opened.project.name_of(path))
-            self.runner = Runner(notebook, self.opened.policy)
-        except LitmlError as error:
-            yield BrokenItem.from_parent(self, name="broken", message=str(error))
-            return
-        places = locate_cells(notebook.raw)
-        for index, step in enumerate(self.runner.steps):
-            yield CellItem.from_parent(
-                self, name=step.cell, index=index, row=places.get(step.cell, 0)
-            )
-
-    def advance(self, index: int) -> "Runner":
-        """Run the steps up to that index, or up to a failure; start a kernel first."""
-        from litml.notebook import LitmlError
-
-        assert self.runner is not None, "items exist only after `collect`"
-        if self.broken:
-            skip(self.broken)
-        run = self.config.stash[SHARED].open_loop().run
-        try:
-            run(self.runner.open())
-            run(self.runner.run_to(index))
-        except LitmlError as error:
-            self.broken = f"there is no kernel: {error.message}"
-            pytest.fail(str(error), pytrace=False)
-        return self.runner
-
-    def teardown(self) -> None:
-        """End the kernel; pytest calls this after the last item."""
-        if self.runner:
-            self.config.stash[SHARED].open_loop().run(self.runner.close())
-        self.told.clear()
-
-
-# %% NotebookItem
-class NotebookItem(pytest.Item):
-    """An item at some row of a notebook's file, counted from 0."""
-
-    def __init__(self, *, row: int, **more: Any) -> None:
-        super().__init__(**more)
-        self.row = row
-        self.add_marker("notebook")
-
-    def repr_failure(
-        self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None
-    ) -> Any:
-        """Return what is shown for a failure."""
-        shown = super().repr_failure(excinfo, style)
-        crash = getattr(shown, "reprcrash", None)
-        if crash and isinstance(excinfo.value, pytest.fail.Exception):
-            crash.path, crash.lineno = str(self.path), self.row + 1
-            crash.message = str(excinfo.value)
-        return shown
-
-    def reportinfo(self) -> tuple[Path, int, str]:
-        """Return file, line of the file, and title of the report."""
-        return self.path, self.row, f"{self.path.name}, cell {self.name}"
-
-
-# %% BrokenItem
-class BrokenItem(NotebookItem):
-    """The one item of a notebook that cannot be run: it fails and says why."""
-
-    def __init__(self, *, message: str, **more: Any) -> None:
-        super().__init__(row=0, **more)
-        self.message = message
-
-    def runtest(self) -> None:
-        """Fail."""
-        pytest.fail(self.message, pytrace=False)
-
-
-# %% locate_cells
-ID_LINE = re.compile(rb'^\s*"id": ?"([^"]+)"', re.MULTILINE)
-
-
-def locate_cells(raw: bytes) -> dict[str, int]:
-    """Return the line of the file, from 0, where each cell's id stands."""
-    return {
-        match[1].decode(errors="replace"): raw.count(b"\n", 0, match.end())
-        for match in ID_LINE.finditer(raw)
-    }
-
-
-# ## An item
-# %% CellItem
-MUCH = 20_000  # characters of a stream that a report shows
-
-
-class CellItem(NotebookItem):
-    """A code cell."""
-
-    parent: NotebookFile
-
-    def __init__(self, *, index: int, **more: Any) -> None:
-        super().__init__(**more)
-        self.index = index
-        if reason := self.step.skip:
-            self.add_marker(pytest.mark.skip(reason=reason))
-
-    @property
-    def step(self) -> "Step":
-        """What the notebook says about running this cell."""
-        assert self.parent.runner is not None
-        return self.parent.runner.steps[self.index]
-
-    def setup(self) -> None:
-        """Run the cells above, as far as that has not been done."""
-        runner = self.parent.advance(self.index - 1)
-        failed = runner.failed if len(runner.runs) <= self.index else None
-        if failed and failed.cell in self.parent.told:
-            self.row = self.parent.told[failed.cell]  # so pytest shows one line for all
-            skip(f"an earlier cell failed: {failed.cell}")
-        if failed:
-            self.fail(f"cell {failed.cell}, which it needs, failed\n", failed)
-
-    def runtest(self) -> None:
-        """Run this cell."""
-        run = self.parent.advance(self.index).runs[self.index]
-        for output in run.outputs:
-            if output["output_type"] == "stream":
-                self.add_report_section("call", output["name"], output["text"][-MUCH:])
-        if run.failure:
-            self.fail("", run)
-
-    def fail(self, prefix: str, run: "CellRun") -> None:
-        """Fail with the report on a cell, this one or one above it."""
-        from litml.run import describe_failure
-        from litml.trace import annotate
-
-        runner = self.parent.runner
-        assert runner is not None
-        self.parent.told[run.cell] = self.row
-        source = next(step.source for step in runner.steps if step.cell == run.cell)
-        report = describe_failure(runner.notebook.name, source, run)
-        pytest.fail(prefix + annotate(report), pytrace=False)
-
-
-# %% skip
-def skip(reason: str) -> None:
-    """Skip the item that is running; the report names the item's own place."""
-    raise pytest.skip.Exception(reason, _use_item_location=True)
+    refuse_words(words, shared_of(session.config).params)
 
 
 # ## Tracebacks
@@ -373,6 +190,114 @@ def pytest_make_collect_report() -> Generator[
     return report
 
 
+# ## What is worth a word
+# %% pytest_terminal_summary
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Tell of cells that passed, but not just so; pytest calls this at the end."""
+    lines = []
+    for report in terminalreporter.getreports("passed"):
+        said = dict(getattr(report, "user_properties", ()))
+        if report.when == "call" and (tries := said.get("tries")):
+            lines.append(f"FLAKY {report.nodeid} passed at try {tries}")
+        if report.when == "call" and "outputs" in said:
+            lines.append(f"UPDATED the outputs of {report.nodeid}")
+    if lines:
+        terminalreporter.section("notebooks")
+        for line in lines:
+            terminalreporter.line(line)
+
+
+# %% Page
+class Page:
+    """Collects what is reported, and writes the page at the end."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.begun = time.time()
+        self.entries: list[Entry] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note what is reported of a test; pytest calls this three times for each."""
+        from litml.report import Entry
+
+        if report.when != "call" and report.passed:
+            return
+        said = dict(report.user_properties)
+        verdict = report.outcome if report.when == "call" else "error"
+        verdict = "skipped" if report.skipped else verdict
+        text = report.longreprtext if report.failed else ""
+        if report.skipped and isinstance(report.longrepr, tuple):
+            text = report.longrepr[2].removeprefix("Skipped: ")
+        copy = said.get("artifact", "")
+        link = os.path.relpath(str(copy), self.path.parent) if copy else ""
+        file, _, name = report.nodeid.partition("::")
+        tries = int(str(said.get("tries", 1)))
+        self.entries.append(
+            Entry(file, name, verdict, report.duration, text, link, tries)
+        )
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Write the page; pytest calls this when all is done."""
+        from litml.report import render_page, write_whole
+
+        took = time.time() - self.begun
+        title = session.config.rootpath.name
+        write_whole(self.path, render_page(self.entries, title, took).encode())
+
+
+# ## The debugger
+# %% Debugger
+class Debugger:
+    """Opens a debugger where a test fails: in the kernel if it is a cell."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def pytest_exception_interact(
+        self, node: Any, call: pytest.CallInfo[Any], report: pytest.TestReport
+    ) -> None:
+        """Debug a failure; pytest calls this for each."""
+        if not hasattr(node, "is_of_notebook"):
+            self.inner.pytest_exception_interact(node=node, call=call, report=report)
+            return
+        error = node.find_error() if report.when == "call" else None
+        capture = node.config.pluginmanager.getplugin("capturemanager")
+        if capture:
+            capture.suspend_global_capture(in_=True)
+        try:
+            has_quit = self.talk(node, report, error)
+        finally:
+            if capture:
+                capture.resume_global_capture()
+        if has_quit:
+            pytest.exit("Quitting debugger")
+
+    def talk(
+        self, node: "CellItem", report: Any, error: Mapping[str, Any] | None
+    ) -> bool:
+        """Show the failure and hand over the terminal; True if the person quits."""
+        from litml.debug import debug_kernel
+
+        writer: Any = node.config.get_terminal_writer()
+        writer.line()
+        report.toterminal(writer)
+        if error is None:
+            writer.sep(">", "there is no error in a kernel to look at")
+            return False
+        writer.sep(">", f"post mortem in the kernel of cell {node.name}")
+        return debug_kernel(error, input, write_terminal, node.has_kernel)
+
+    def pytest_internalerror(self, excrepr: Any, excinfo: Any) -> None:
+        """Hand on what is no failure of a test."""
+        self.inner.pytest_internalerror(excrepr=excrepr, excinfo=excinfo)
+
+
+def write_terminal(text: str) -> None:
+    """Write text of a debugger."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
 # ## Many workers
 # %% pytest_xdist_make_scheduler
 @pytest.hookimpl(optionalhook=True)
@@ -390,4 +315,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 def split_scope(nodeid: str) -> str:
     """Return what is handed out together with an item: its notebook, or only itself."""
     file, *rest = nodeid.split("::")
-    return file if rest and file.endswith((".ipynb", ".md")) else nodeid
+    if not rest or not file.endswith((".ipynb", ".md")):
+        return nodeid
+    values = rest[-1].partition("[")[2]
+    return f"{file}[{values}" if values else file
