@@ -208,7 +208,7 @@ def test_no_kernel_is_started_for_nothing(
     async def never(*_: Any) -> None:
         raise AssertionError("a kernel was started")
 
-    monkeypatch.setattr("litml.run.start_kernel", never)
+    monkeypatch.setattr("litml.run.open_kernel", never)
     add("nbs/a.ipynb", one="#| skip\n1", two="#| needs: slow\n2")
     pytester.runpytest().assert_outcomes(skipped=2)
 
