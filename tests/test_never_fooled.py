@@ -5,15 +5,24 @@ project would; the rest needs kernels that are looked at more closely.
 """
 
 import json
+import signal
+import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from conftest import ENVIRONMENT, Sandbox, code
+from conftest import ENVIRONMENT, Sandbox, code, notebook_bytes
+
+from litml.kernel import Kernel, Loop, start_kernel
+from litml.notebook import parse_notebook
+from litml.outcome import Execution, Status
+from litml.run import NotebookRun, Policy, run_notebook
+from litml.strict import Strict
 
 linux = pytest.mark.skipif(
     sys.platform != "linux", reason="finds processes and memory in /proc"
@@ -70,7 +79,8 @@ ROWS = {
     ),
     "closes_sockets": fails(
         "#| timeout: 1\nimport gc, zmq\n"
-        "for one in gc.get_objects():\n    if isinstance(one, zmq.Socket): one.close(0)",
+        "for one in gc.get_objects():\n"
+        "    if isinstance(one, zmq.Socket): one.close(0)",
         "",
     ),
     # Output.
@@ -140,8 +150,10 @@ ROWS = {
         "cell a",
     ),
     "slow_task": Row(
-        [f"{TASK.replace('    assert', '    await asyncio.sleep(0.3); assert')}"]
-        + ["t = asyncio.create_task(check())"],
+        [
+            TASK.replace("assert", "await asyncio.sleep(0.3); assert"),
+            "t = asyncio.create_task(check())",
+        ],
         "b",
         "AssertionError: no (in task `check`)",
         "cell a, line 3",
@@ -202,8 +214,7 @@ ROWS = {
         ]
     ),
     "own_hooks": Row(
-        [f"threading = None\n{THREAD}threading.excepthook = lambda told: None"]
-        + ["t.start(); t.join()"]
+        [f"{THREAD}threading.excepthook = lambda told: None", "t.start(); t.join()"]
     ),
     "shell": Row(["!false"]),
     # Directives mask none of it.
@@ -230,6 +241,10 @@ ROWS = {
         "in task `check`",
     ),
 }
+if find_spec("matplotlib"):
+    ROWS["plot"] = fails(
+        "import matplotlib.pyplot as plt\nplt.title(r'$\\frac{$')\nNone", "ValueError"
+    )
 PYPROJECT = """
 [project]
 name = "mylib"
@@ -256,7 +271,7 @@ def pytest_unconfigure(config):
 
 
 def find_marked(mark: str) -> list[str]:
-    """Return the command lines of the processes that have a mark in their environment."""
+    """Return the commands of the processes that have a mark in their environment."""
     found = []
     for place in Path("/proc").glob("[0-9]*"):
         try:
@@ -339,3 +354,184 @@ def test_no_process_is_left_and_memory_is_bounded(evil: Sandbox) -> None:
     assert int((evil.root / "peak").read_text()) < 700_000_000
     homes = Path("/tmp").glob("litml-*/connection.json")
     assert not [home for home in homes if home.stat().st_mtime > time.time() - 1]
+
+
+# What a project decides.
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Policy:
+    (tmp_path / "nbs").mkdir()
+    strict = Strict(end_timeout=1)
+    return Policy(tmp_path, timeout=20, strict=strict, sources=(tmp_path / "nbs",))
+
+
+def run(policy: Policy, *sources: str, **strict: bool) -> NotebookRun:
+    """Run a notebook with cells a, b, …, under a stricter or milder policy."""
+    raw = notebook_bytes(*(code(chr(97 + i), text) for i, text in enumerate(sources)))
+    policy = replace(policy, strict=replace(policy.strict, **strict))
+    return run_notebook(parse_notebook(raw, "nbs/made.ipynb"), policy)
+
+
+def test_a_failing_command_fails_its_cell_if_asked(policy: Policy) -> None:
+    sources = ["!true", "!exit 3", "1"]
+    assert run(policy, *sources).passed
+    failed = run(policy, *sources, shell_errors=True).failed
+    assert failed is not None and failed.cell == "b"
+    assert "CalledProcessError: Command 'exit 3'" in str(failed.failure)
+    assert failed.failure is not None and failed.failure.line == 1
+    failed = run(policy, "lines = !exit 3", shell_errors=True).failed
+    assert failed is not None and "exit 3" in str(failed.failure)
+
+
+def test_written_files_are_told_and_fail_if_asked(policy: Policy) -> None:
+    sources = ["x = 1", "open('model.pt', 'w').write('weights');", "open('model.pt')"]
+    found = run(policy, *sources)
+    assert found.passed and found.written == ("nbs/model.pt",)
+    failed = run(policy, *sources, written_files=True).failed
+    assert failed is not None and failed.failure is not None
+    assert str(failed.failure) == "WroteFiles: nbs/model.pt"
+    assert failed.failure.cell == "b"
+    assert run(policy, "open('model.pt').read()", written_files=True).passed
+
+
+def test_a_project_may_leave_tasks_and_hidden_errors_be(policy: Policy) -> None:
+    pending = f"{TASK.replace('assert', 'await asyncio.sleep(99); assert')}"
+    pending += "t = asyncio.create_task(check())"
+    assert not run(policy, pending).passed
+    assert run(policy, pending, pending_tasks=False).passed
+    thread = f"{THREAD}t.start(); t.join()"
+    assert run(policy, thread, hidden_errors=False).passed
+
+
+# The watch.
+
+
+@pytest.fixture(scope="module")
+def loop() -> Iterator[Loop]:
+    with Loop() as loop:
+        yield loop
+
+
+@pytest.fixture(scope="module")
+def kernel(loop: Loop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
+    kernel = loop.run(start_kernel(tmp_path_factory.mktemp("cells")))
+    kernel.watch(Strict())
+    yield kernel
+    loop.run(kernel.close())
+
+
+def execute(kernel: Kernel, loop: Loop, source: str) -> Execution:
+    return loop.run(kernel.execute(source, timeout=20, name="here"))
+
+
+def test_the_notebook_does_not_see_the_watch(tmp_path: Path, loop: Loop) -> None:
+    """A watched kernel and one that is not look alike from inside."""
+    known = "sorted(name for name in globals() if not name.startswith('_'))"
+
+    async def look(watched: bool) -> list[str]:
+        async with await start_kernel(tmp_path) as kernel:
+            if watched:
+                kernel.watch(Strict())
+            found = []
+            for source in (
+                f"{known}, In, Out, _, __, get_ipython().execution_count",
+                "import sys; sorted(n for n in sys.modules if 'litml' in n)",
+                "ip = get_ipython(); ip.events.callbacks.keys(), ip.ast_transformers",
+                "import logging; logging.getLogger('asyncio').handlers",
+            ):
+                done = await kernel.execute(source, 20)
+                assert done.status is Status.PASSED, done.failure
+                found.append(done.outputs[0]["data"]["text/plain"])
+            done = await kernel.execute("import asyncio\nasyncio.create_task(1)", 20)
+            assert done.failure is not None
+            return [*found, str(done.failure)]
+
+    assert loop.run(look(watched=True)) == loop.run(look(watched=False))
+
+
+def test_reports_have_an_end(kernel: Kernel, loop: Loop) -> None:
+    source = f"{THREAD}for _ in range(200):\n    t = threading.Thread(target=work)\n"
+    done = execute(kernel, loop, f"{source}    t.start(); t.join()")
+    assert done.noticed is not None and done.noticed.cell == "here"
+    assert (kernel.home / "noticed").stat().st_size < 100_000
+    assert execute(kernel, loop, "1").noticed is None
+
+
+def test_a_kernel_that_cannot_be_watched_is_run(
+    policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for wrong in ("raise SystemError", "1 = 2", "import no_such_module"):
+        monkeypatch.setattr("litml.kernel.watch_code", lambda *_, code=wrong: code)
+        found = run(policy, "1", "assert In[-1] and len(In) == 3", f"{THREAD}t.start()")
+        assert found.passed
+
+
+# The runner goes, or there are two.
+
+SLEEPER = [
+    code("a", "import os, subprocess, time"),
+    code("b", "p = subprocess.Popen(['sleep', '60'])\ntime.sleep(60)"),
+]
+
+
+def start_pytest(project: Sandbox, mark: str) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "nbs"]
+    return subprocess.Popen(
+        command,
+        cwd=project.root,
+        env={**ENVIRONMENT, "MARK": mark},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for_end(mark: str, within: float = 10.0) -> list[str]:
+    """Return what is still running after a while."""
+    limit = time.monotonic() + within
+    while (left := find_marked(mark)) and time.monotonic() < limit:
+        time.sleep(0.1)
+    return left
+
+
+@linux
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
+def test_no_kernel_outlives_its_runner(signum: int, project: Sandbox) -> None:
+    """At whatever moment: while it starts, between two cells, within one."""
+    project.write("made.ipynb", *SLEEPER)
+    mark = uuid.uuid4().hex
+    for moment in range(6):
+        runner = start_pytest(project, mark)
+        time.sleep(0.3 + 0.3 * moment)
+        runner.send_signal(signum)
+        runner.communicate(timeout=20)
+        assert runner.returncode != 0
+        assert wait_for_end(mark) == []
+
+
+@linux
+def test_a_kernel_that_holds_its_lock_dies_with_the_runner(project: Sandbox) -> None:
+    source = (
+        "import subprocess\nchild = subprocess.Popen(['sleep', '60'])\n"
+        "open('begun', 'w').close()\nsum(range(10**13))"
+    )
+    project.write("made.ipynb", code("a", source))
+    mark = uuid.uuid4().hex
+    runner = start_pytest(project, mark)
+    limit = time.monotonic() + 30
+    while not (project.root / "nbs" / "begun").exists():
+        assert time.monotonic() < limit and runner.poll() is None
+        time.sleep(0.05)
+    runner.kill()
+    runner.communicate()
+    assert wait_for_end(mark) == []
+
+
+def test_two_runners_at_once(project: Sandbox) -> None:
+    for name in "pq":
+        project.write(f"{name}.ipynb", code("a", "x = 1"), code("b", "assert x == 1"))
+    runners = [start_pytest(project, "two") for _ in range(2)]
+    for runner in runners:
+        said, _ = runner.communicate(timeout=60)
+        assert runner.returncode == 0 and "4 passed" in said
