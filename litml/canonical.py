@@ -7,6 +7,7 @@ import json
 import re
 import zlib
 from functools import cache
+from json.encoder import encode_basestring
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def write_value(value: Any, line: str, found: list[str]) -> None:
     elif isinstance(value, dict):
         between = "{"
         for key in sorted(value):
-            found.append(f"{between}{inner}{encoder(inner)(key)}: ")
+            found.append(f"{between}{inner}{encode_basestring(key)}: ")
             write_value(value[key], inner, found)
             between = ","
         found.append(f"{line}}}")

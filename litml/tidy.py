@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from litml.canonical import OddFile, load_tree, write_tree
+from litml.canonical import OddFile, load_tree
 from litml.clean import MARKERS, OUTPUTS, Policy, parse_policy
 from litml.files import Transaction, locked, state_dir
 from litml.notebook import LitmlError, Location, NotebookError, parse_json
@@ -74,10 +74,7 @@ def explain_change(raw: bytes, data: bytes) -> tuple[str, ...]:
     ):
         if keys := sorted({key for pair in both for key in changed_keys(*pair)}):
             found.append(f"{what} ({', '.join(keys)})")
-    stored = [one["source"] != other["source"] for one, other in pairs]
-    if write_tree(before) != raw or any(stored) or not found:
-        found.append("layout")
-    return tuple(found)
+    return tuple(found or ["layout"])
 
 
 def changed_keys(one: Mapping[str, Any], other: Mapping[str, Any]) -> set[str]:

@@ -73,7 +73,7 @@ def test_a_check_writes_nothing_and_says_why(project: Sandbox) -> None:
     assert done.returncode == 1 and project.files() == before
     assert done.stdout == (
         "would clean: nbs/00_one.ipynb: outputs of 1 cell, execution count of 1 cell,"
-        " metadata (colab, language_info), metadata of cells (scrolled), layout\n"
+        " metadata (colab, language_info), metadata of cells (scrolled)\n"
     )
     assert project.litml("clean").returncode == 0
     assert project.litml("clean", "--check").returncode == 0
