@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from signal import SIGINT
 from typing import TYPE_CHECKING
 
 from litml.console import FAULT, FINE, PROBLEMS, Progress
@@ -30,24 +31,67 @@ def add_test(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--timeout", type=float, metavar="SECONDS", help="time limit of a cell"
     )
+    parser.add_argument(
+        "--jobs", default="", metavar="N", help="run N at once, with pytest-xdist"
+    )
+    parser.add_argument(
+        "--artifacts", metavar="DIR", help="keep executed copies of what fails"
+    )
+    parser.add_argument(
+        "-p",
+        dest="short",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="set a parameter of notebooks; without `=` it is pytest's own -p",
+    )
     parser.epilog = "All else is handed to pytest: paths, ids and its own options."
 
 
 # %% run_test
 def run_test(arguments: Namespace) -> int:
     """Run the project's tests, notebooks included, with pytest."""
-    import subprocess
+    from importlib.util import find_spec
 
     from litml.project import find_project
+    from litml.testing import Wishes, pytest_words, read_testing
 
-    project = find_project()
-    words = [sys.executable, "-m", "pytest", *arguments.rest]
-    if arguments.needs:
-        words.append(f"--litml-needs={arguments.needs}")
-    if arguments.timeout:
-        words.append(f"--litml-timeout={arguments.timeout}")
-    code = subprocess.run(words, cwd=project.root, check=False).returncode
-    return {0: FINE, 1: PROBLEMS, 5: PROBLEMS}.get(code, FAULT)
+    project, copies = find_project(), arguments.artifacts
+    wishes = Wishes(
+        needs=arguments.needs or "",
+        timeout=arguments.timeout,
+        jobs=arguments.jobs,
+        artifacts=str(Path(copies).absolute()) if copies else "",
+        short=tuple(arguments.short),
+        rest=tuple(arguments.rest),
+    )
+    has_xdist = find_spec("xdist") is not None
+    words = pytest_words(read_testing(project), wishes, has_xdist)
+    code = run_pytest(words, find_start(arguments.rest, project.root))
+    return {0: FINE, 1: PROBLEMS, 5: PROBLEMS, -SIGINT: 130}.get(code, FAULT)
+
+
+# %% find_start
+def find_start(words: list[str], root: Path) -> Path:
+    """Return the folder to start pytest in: this one if a word is a path in it."""
+    paths = (word.partition("::")[0] for word in words if not word.startswith("-"))
+    return Path.cwd() if any(Path(path).exists() for path in paths) else root
+
+
+# %% run_pytest
+def run_pytest(words: list[str], folder: Path) -> int:
+    """Run pytest in a folder, to its end, and return its exit code."""
+    import subprocess
+
+    command = [sys.executable, "-m", "pytest", *words]
+    with subprocess.Popen(command, cwd=folder) as process:
+        interrupted = False
+        while True:
+            try:
+                code = process.wait()
+                return -SIGINT if interrupted else code
+            except KeyboardInterrupt:
+                interrupted = True
 
 
 # %% add_run

@@ -17,6 +17,8 @@ __all__ = [
     "read_testing",
     "is_pair",
     "check_pattern",
+    "Wishes",
+    "pytest_words",
     "rows_of",
     "check_names",
     "ANSWER",
@@ -99,6 +101,37 @@ def check_pattern(pattern: str, at: Location) -> None:
     except re.error as error:
         message = f"`sanitize` in [tool.litml.test]: `{pattern}` is no pattern: {error}"
         raise ConfigError(message, at=at) from error
+
+
+# ## Words for pytest
+# %% Wishes
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What is asked of `litml test`; `rest` is for pytest as it stands."""
+
+    needs: str = ""
+    timeout: float | None = None
+    jobs: str = ""
+    artifacts: str = ""
+    short: tuple[str, ...] = ()
+    rest: tuple[str, ...] = ()
+
+
+def pytest_words(testing: Testing, wishes: Wishes, has_xdist: bool) -> list[str]:
+    """Return the words for a command line of pytest."""
+    words = [*testing.args, "--litml-progress"]
+    jobs = wishes.jobs or str(testing.jobs)
+    if has_xdist and jobs != "1" and "--pdb" not in wishes.rest:
+        words += ["-n", jobs]
+    if wishes.needs:
+        words.append(f"--litml-needs={wishes.needs}")
+    if wishes.timeout is not None:
+        words.append(f"--litml-timeout={wishes.timeout:g}")
+    if wishes.artifacts:
+        words.append(f"--litml-artifacts={wishes.artifacts}")
+    for word in wishes.short:
+        words += [f"--litml-param={word}"] if "=" in word else ["-p", word]
+    return [*words, *wishes.rest]
 
 
 # ## Rows of a notebook
