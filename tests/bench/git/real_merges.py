@@ -102,14 +102,14 @@ from nbdev.merge import nbdev_merge
 def call(): return nbdev_merge.__wrapped__("O", "A", "B", "x.ipynb")
 """
 WORKER = """
-import os, signal, sys
+import os, resource, sys
 for folder in sys.stdin.read().split("\\n"):
     pid = os.fork()
     if not pid:
         status = 255
         try:
             os.chdir(folder)
-            signal.alarm(60)
+            resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
             os.dup2(2, 1)
             status = int(call() or 0)
@@ -157,7 +157,8 @@ def run_all(tool: Tool, folders: Sequence[Path]) -> list[int]:
 def judge(status: int, raw: bytes, wanted: Content) -> str:
     """Say what came out: `same` as the human's, `other`, `conflict`, or `invalid`.
 
-    The last is a file that does not open, and a driver that crashed or took a minute.
+    The last is a file that does not open, or a driver that crashed or was stopped
+    after a minute of CPU.
     """
     if status not in range(128):
         return "invalid"
