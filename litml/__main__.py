@@ -1,6 +1,7 @@
 # Exported from nbs/21_main.ipynb. Edit either side, then run `litml sync`.
 """Start the program."""
 
+import gc
 import os
 import sys
 
@@ -33,9 +34,12 @@ def has_synced() -> bool:
     changed = find_changed(os.path.join(notes_folder(root), "stamps"), root)
     if not changed or not all(path.endswith(".py") for path in changed):
         return changed == []
+    gc.disable()  # there is nothing to collect in so short a time
     from litml.plain import sync_plain_edits
 
     cells = sync_plain_edits(root)
+    gc.freeze()  # nor at the end
+    gc.enable()
     for cell in cells or ():
         print(f"updated: {cell}")
     return cells is not None

@@ -312,7 +312,7 @@ def find_layout(text: str) -> Layout:
     colon = first[3] if first else ": " if wide else ":"
     return Layout(
         indent=first[2] if first else None,
-        ascii=text.isascii() and bool(re.search(ESCAPED, text)),
+        ascii="\\u" in text and text.isascii() and bool(re.search(ESCAPED, text)),
         comma=", " if colon == ": " else ",",
         colon=colon,
         newline=first[1] if first else "\n",
