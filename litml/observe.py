@@ -1,24 +1,21 @@
 # Exported from nbs/12d_observe.ipynb. Edit either side, then run `litml sync`.
 """Watch which files a notebook's kernel really uses, and turn that into evidence."""
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from litml.cells import read_directives, split_words
 from litml.notebook import Notebook
 from litml.select import Evidence, find_files, find_imports, see_file, trace_imports
 
-if TYPE_CHECKING:
-    from litml.kernel import Kernel
-
 __all__ = [
     "Observed",
-    "start_observing",
-    "ask_observed",
+    "observing_codes",
     "hide",
+    "read_observed",
     "list_patterns",
     "list_imported",
     "IGNORED",
@@ -57,14 +54,16 @@ def install(root):
     sys.addaudithook(hook)
 """
 ASK = """
-import sys
+def tell(path):
+    import json
+    import sys
 
-seen = []
-sys.audit("litml.observe", seen)
-files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
-seen[:1] = [sorted({*seen[0], *(file for file in files if isinstance(file, str))})]
-display = sys.modules["IPython"].get_ipython().display_pub.publish
-display({"application/vnd.litml+json": seen, "text/plain": ""})
+    seen = []
+    sys.audit("litml.observe", seen)
+    files = [getattr(one, "__file__", None) for one in list(sys.modules.values())]
+    seen[0] = sorted({*seen[0], *(file for file in files if isinstance(file, str))})
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(seen, file)
 """
 
 
@@ -77,26 +76,28 @@ class Observed:
     untold: str = ""
 
 
-async def start_observing(kernel: "Kernel", root: Path, timeout: float = 60) -> None:
-    """Begin to watch which files below `root` a Python kernel opens."""
+def observing_codes(root: Path, path: Path) -> tuple[str, str]:
+    """Return the code to run first and last in a Python kernel.
+
+    It watches which files below `root` are opened, and writes them to `path`.
+    """
     below = f"{root.resolve()}{os.sep}"
-    await kernel.execute(hide(f"{HOOK}install({below!r})"), timeout, hidden=True)
-
-
-async def ask_observed(kernel: "Kernel", timeout: float = 60) -> Observed:
-    """Return what was seen, and that it is not all if the kernel does not answer."""
-    done = await kernel.execute(hide(ASK), timeout, hidden=True)
-    for output in done.outputs:
-        seen = output.get("data", {}).get("application/vnd.litml+json")
-        if isinstance(seen, list) and len(seen) == 3:
-            files = frozenset(map(Path, seen[0])) - frozenset(map(Path, seen[1]))
-            return Observed(files, ", ".join(seen[2]))
-    return Observed(untold="its kernel does not say what it has read")
+    return hide(f"{HOOK}install({below!r})"), hide(f"{ASK}tell({str(path)!r})")
 
 
 def hide(code: str) -> str:
     """Return Python that runs code in a namespace of its own."""
     return f"__import__('builtins').exec({code!r}, {{}})"
+
+
+def read_observed(path: Path) -> Observed:
+    """Return what a kernel has written to `path`; if nothing, that is why."""
+    try:
+        read, written, other = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return Observed(untold="its kernel does not say what it has read")
+    files = frozenset(map(Path, read)) - frozenset(map(Path, written))
+    return Observed(files, ", ".join(other))
 
 
 # ## Evidence of a run
