@@ -2,8 +2,11 @@
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +16,14 @@ import pytest
 from conftest import ENVIRONMENT, Sandbox, code, notebook_bytes, prose
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_export_faults import Saboteur, posix_only
 
+from litml.__main__ import main
 from litml.canonical import load_tree
 from litml.clean import Policy, clean_bytes
 from litml.ids import find_names, is_random
+from litml.package import export_project
+from litml.project import find_project
 from litml.secrets import clean_safely, find_secrets, redact_text, scan_tree
 
 STREAM = {"output_type": "stream", "name": "stdout", "text": ["1\n"]}
@@ -319,6 +326,53 @@ def test_an_old_notebook_gets_ids_when_they_are_asked_for(project: Sandbox) -> N
     assert tree["nbformat_minor"] == 5 and tree["cells"][0]["id"] == "load"
     assert is_random(tree["cells"][1]["id"])
     assert project.litml("export", "--check").returncode == 0
+
+
+def clean_in_child(root: Path, how: str, moment: int) -> tuple[int, int]:
+    """Run `litml clean --ids` with a fault; return exit code and changes left."""
+    counted = root.with_name("counted")
+    child = os.fork()
+    if not child:
+        exit_code = 70
+        saboteur = Saboteur(root, how, moment)
+        with counted.open("w") as output:
+            sys.stdout = sys.stderr = output
+            sys.argv[:] = ["litml", "clean", "--ids"]
+            os.chdir(root)
+            sys.addaudithook(saboteur)
+            try:
+                exit_code = main()
+            except BaseException:
+                traceback.print_exc()
+            print(f"\n{saboteur.left}")
+        os._exit(exit_code)
+    exit_code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    said = counted.read_text()
+    assert "Traceback" not in said, said
+    return exit_code, int(said.split()[-1]) if exit_code >= 0 else 0
+
+
+@posix_only
+@pytest.mark.parametrize("how", ["kill", "fail"])
+def test_a_fault_at_any_moment(project: Sandbox, tmp_path: Path, how: str) -> None:
+    """Notebooks and modules have the same ids, before the renaming or after it."""
+    library(project)
+    project.export()
+    start = tmp_path / "start"
+    shutil.copytree(project.root, start)
+    status, left = clean_in_child(project.root, "count", 0)
+    assert status == 0 and left < -20
+    done = project.files("nbs") | project.modules()
+    for moment in range(0, -left, 2 if how == "kill" else 3):
+        project.replace_by(start)
+        status, _ = clean_in_child(project.root, how, moment)
+        killed = status == -signal.SIGKILL
+        assert killed if how == "kill" else status in (0, 1, 2), moment
+        report = export_project(find_project(project.root))
+        assert not report.problems and not project.leftovers(), moment
+        assert clean_in_child(project.root, "count", 0)[0] == 0
+        assert project.files("nbs") | project.modules() == done, moment
+        assert export_project(find_project(project.root), check=True).written == ()
 
 
 def test_ids_of_the_paths_that_are_asked_for(project: Sandbox) -> None:
