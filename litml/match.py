@@ -4,7 +4,9 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import pairwise
+from typing import NamedTuple
 
 from litml.edit import Piece
 
@@ -22,6 +24,9 @@ __all__ = [
     "SHORT",
     "LONG",
     "ratio",
+    "Bag",
+    "split_lines",
+    "split_words",
     "match_similar",
     "match_gaps",
 ]
@@ -151,15 +156,14 @@ def match_moved(
 # %% similarity
 def similarity(one: Piece, other: Piece) -> float:
     """Return how much two cells have in common, from 0 to 1."""
-    texts = one.text, other.text
-    if texts[0] == texts[1]:
+    if one.text == other.text:
         return 1.0
-    left, right = ([line.strip() for line in text.split("\n")] for text in texts)
-    left, right = ([line for line in side if line] for side in (left, right))
+    left, right = split_lines(one.text), split_lines(other.text)
     found = ratio(left, right)
-    if min(len(left), len(right)) <= SHORT and max(map(len, texts)) < LONG:
-        left, right = (re.findall(r"\w+", text) for text in texts)
-        found = max(found, 0.9 * ratio(left, right))
+    longest = max(len(one.text), len(other.text))
+    if min(len(left.items), len(right.items)) <= SHORT and longest < LONG:
+        words = ratio(split_words(one.text), split_words(other.text))
+        found = max(found, 0.9 * words)
     return found
 
 
@@ -167,18 +171,39 @@ SHORT = 5  # lines
 LONG = 5000  # characters
 
 
-def ratio(left: list[str], right: list[str]) -> float:
-    """Return the share of items that two lists have in common, in order.
+def ratio(left: "Bag", right: "Bag") -> float:
+    """Return the share of items that two texts have in common, in order.
 
     Counting without order is quick, and an upper bound: it settles most cases.
     """
-    total = len(left) + len(right)
+    total = len(left.items) + len(right.items)
     if not total:
         return 0.0
-    bound = 2 * (Counter(left) & Counter(right)).total() / total
+    bound = 2 * (left.counts & right.counts).total() / total
     if bound <= SIMILAR:
         return bound
-    return 2 * len(common_order(left, right)) / total
+    return 2 * len(common_order(left.items, right.items)) / total
+
+
+class Bag(NamedTuple):
+    """The items of a text, in order, and how often each is there."""
+
+    items: list[str]
+    counts: Counter[str]
+
+
+@lru_cache(maxsize=5000)  # each cell is compared with many
+def split_lines(text: str) -> Bag:
+    """Return the lines of a text that are not empty, without indentation."""
+    lines = [line.strip() for line in text.split("\n") if line.strip()]
+    return Bag(lines, Counter(lines))
+
+
+@lru_cache(maxsize=5000)
+def split_words(text: str) -> Bag:
+    """Return the words of a text."""
+    words = re.findall(r"\w+", text)
+    return Bag(words, Counter(words))
 
 
 # %% match_similar
