@@ -47,8 +47,10 @@ def parse_line(text: str, number: int, prefix: str = "#") -> Directive | None:
     """Read one line as a directive, or return None if it is not one."""
     if not (match := line_pattern(prefix).match(text)):
         return None
-    value = match[2].strip()
-    return Directive(match[1], "" if value == "true" else value, number)
+    name, value = match[1], match[2].strip()
+    if name == "eval":  # the one switch; people write `False`, and say why
+        value = value.partition(" #")[0].rstrip().lower()
+    return Directive(name, "" if value == "true" else value, number)
 
 
 @cache

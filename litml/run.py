@@ -43,6 +43,7 @@ __all__ = [
     "plan_notebook",
     "has_code",
     "add_front",
+    "EXPORTING",
     "plan_cell",
     "reason_to_skip",
     "SWITCH",
@@ -188,17 +189,23 @@ def add_front(said: dict[str, Directive], front: Front) -> dict[str, Directive]:
 
 
 # %% plan_cell
+EXPORTING = re.compile(r"^(nbdev\.)?(\w+\.)?nbdev_export\(", re.MULTILINE)
+
+
 def plan_cell(
     cell: Cell, said: dict[str, Directive], whole: dict[str, bool], policy: Policy
 ) -> Step:
     """Return one cell's step; `whole` holds what the notebook says for all of them."""
     tags = cell.metadata.get("tags") or []
     raises = tuple(split_words(said["raises"].value)) if "raises" in said else None
+    skip = reason_to_skip(said, tags, whole, policy)
+    if not skip and EXPORTING.search(cell.source):
+        skip = "it exports, which is no test"
     return Step(
         cell=cell.id,
         source=cell.source,
         timeout=float(said["timeout"].value) if "timeout" in said else policy.timeout,
-        skip=reason_to_skip(said, tags, whole, policy),
+        skip=skip,
         raises=() if "raises-exception" in tags and raises is None else raises,
         flaky=int(said["flaky"].value) if "flaky" in said else 1,
         checked=said["check-output"].value if "check-output" in said else None,
