@@ -59,6 +59,7 @@ __all__ = [
     "BASE_PATH",
     "Server",
     "main",
+    "reap",
     "open_socket",
     "again",
     "leave",
@@ -512,10 +513,17 @@ def main(text: str) -> None:
     rehearse()
     gc.collect()
     gc.freeze()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, reap)
     send(next(iter(server.lines.values())), ready=True, dropped=told["dropped"])
     server.serve()
     leave(told["home"])
+
+
+def reap(*_: object) -> None:
+    """Forget the nannies that have ended; a handler of signals."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
 
 
 def open_socket(file: int) -> socket.socket:

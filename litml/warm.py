@@ -107,21 +107,18 @@ def is_ours(name: str) -> bool:
             spec = json.loads(
                 (Path(folder) / name.lower() / "kernel.json").read_bytes()
             )
-            return fits(spec, name)
+            if name == "python3":
+                spec["argv"][0] = sys.executable
+            return fits(spec)
     return name == "python3"
 
 
-def fits(spec: Mapping[str, Any], name: str) -> bool:
+def fits(spec: Mapping[str, Any]) -> bool:
     """Is a kernel spec one that a fork server can stand for?"""
     python, *words = [word for word in spec["argv"] if word not in OPTIONS]
-    if words not in [[*start, "-f", "{connection_file}"] for start in LAUNCH]:
-        return False
-    provisioner = spec.get("metadata", {}).get("kernel_provisioner")
-    return (
-        not spec.get("env")
-        and not provisioner
-        and (name == "python3" or shutil.which(python) == sys.executable)
-    )
+    special = spec.get("env") or spec.get("metadata", {}).get("kernel_provisioner")
+    plain = words in [[*start, "-f", "{connection_file}"] for start in LAUNCH]
+    return plain and not special and shutil.which(python) == sys.executable
 
 
 # ## One kernel
@@ -135,12 +132,9 @@ class Forked:
 
     language = "python"
 
-    def __init__(
-        self, line: socket.socket, home: Path, info: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, line: socket.socket) -> None:
         self.line = line
-        self.home = home
-        self.connection = info
+        self.connection: Mapping[str, Any] = {}
         self.group: int | None = None
         self.ready = False
         self.code: int | None = None
@@ -170,16 +164,19 @@ class Forked:
                 self.code, self.left = said["exit"], tuple(said.get("left", ()))
                 self.cpu, self.memory = said.get("cpu", 0.0), said.get("memory", 0)
 
-    async def get_ready(self, seconds: float) -> None:
-        """Wait until the sockets are open, or the process has ended, or too long.
+    async def get_ready(self, seconds: float) -> int:
+        """Wait until the sockets are open, or the process has ended; return its id.
 
-        Raises `ForkError` if the server does not make one.
+        Raises `ForkError` if the server makes none in that time.
         """
         end = monotonic() + seconds
         self.hear()
         while not self.ready and self.code is None and monotonic() < end:
             await stir([self.ended], end - monotonic())
             self.hear()
+        if self.group is None:
+            raise ForkError("the fork server does not answer")
+        return self.group
 
     async def poll(self) -> int | None:
         """Return the exit code, or None while it runs."""
@@ -237,23 +234,28 @@ class ForkServer:
             self.dropped = json.loads(message).get("dropped", {})
         return True
 
-    async def fork(
-        self, words: Sequence[str], folder: Path, env: Mapping[str, str], log: Path
+    def fork(
+        self,
+        words: Sequence[str],
+        folder: Path,
+        env: Mapping[str, str],
+        files: Sequence[int],
+        home: Path | None = None,
     ) -> Forked:
-        """Ask for a kernel with these arguments. Raises `ForkError`."""
-        home = log.parent
+        """Ask for a kernel with these arguments, and files for output and errors.
+
+        At its end the folder `home` is removed. Raises `ForkError`.
+        """
         request = {"argv": [*words], "cwd": str(folder), "env": dict(env)}
-        message = json.dumps(request | {"home": str(home)}).encode()
+        message = json.dumps(request | {"home": str(home or "")}).encode()
         line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             line.connect(str(self.home / "server"))
-            with log.open("wb") as out:
-                socket.send_fds(line, [message], [out.fileno()] * 2)
+            socket.send_fds(line, [message], files)
         except OSError as error:
             line.close()
             raise ForkError(f"there is no fork server: {error}") from error
-        info = json.loads((home / "connection.json").read_bytes())
-        return Forked(line, home, info)
+        return Forked(line)
 
     def close(self) -> None:
         """Hang up."""
@@ -351,11 +353,11 @@ async def start_warm(
     (home / "connection.json").write_text(json.dumps(info))
     forked: Forked | None = None
     try:
-        forked = await server.fork(words, folder, env, home / "log")
-        await forked.get_ready(startup)
-        if forked.group is None:
-            raise ForkError("the fork server does not answer")
-        limit_memory(forked.group, warmth.memory)
+        with (home / "log").open("wb") as log:
+            files = [log.fileno(), log.fileno()]
+            forked = server.fork(words, folder, env, files, home)
+        forked.connection = info
+        limit_memory(await forked.get_ready(startup), warmth.memory)
         kernel = Kernel(forked, home)
     except BaseException:
         if forked:

@@ -1,0 +1,121 @@
+# Exported from nbs/10d_provisioner.ipynb. Edit either side, then run `litml sync`.
+"""Warm kernels for every Jupyter client: nbmake, nbclient, papermill, a server."""
+
+import os
+import signal
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from jupyter_client.connect import KernelConnectionInfo
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
+
+from litml.channels import stir
+from litml.notebook import LitmlError
+from litml.project import find_project
+from litml.warm import Forked, ForkError, Warmth, fits, get_server, read_warmth
+
+__all__ = ["ForkedProcess", "choose_warmth", "WarmProvisioner", "find_file"]
+
+
+# ## A process that looks like one of ours
+# %% ForkedProcess
+class ForkedProcess:
+    """A forked kernel with the face of a `subprocess.Popen`."""
+
+    stdin = stdout = stderr = None
+
+    def __init__(self, forked: Forked) -> None:
+        self.forked = forked
+        self.pid = forked.group or 0
+
+    def poll(self) -> int | None:
+        """Return the exit code, or None while it runs."""
+        self.forked.hear()
+        return self.forked.code
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Hang up, which kills what still runs, and return the exit code."""
+        self.forked.line.close()
+        return self.forked.code
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the process, if it still runs."""
+        if self.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Kill the process."""
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        """Ask the process to end."""
+        self.send_signal(signal.SIGTERM)
+
+
+# ## What to import
+# %% choose_warmth
+def choose_warmth(folder: Path, env: Mapping[str, str]) -> Warmth:
+    """Return how kernels of a folder are wanted."""
+    if names := env.get("LITML_PRELOAD"):
+        return Warmth(preload=tuple(name.strip() for name in names.split(",")))
+    try:
+        return read_warmth(find_project(folder))
+    except LitmlError:
+        return Warmth()
+
+
+# ## The class
+# %% WarmProvisioner
+class WarmProvisioner(LocalProvisioner):
+    """Launches kernels of our own Python by forking, and others as ever."""
+
+    async def launch_kernel(
+        self, cmd: list[str], **kwargs: Any
+    ) -> KernelConnectionInfo:
+        """Launch a kernel with a command."""
+        try:
+            forked = await self.fork(cmd, **kwargs)
+        except (ForkError, OSError):
+            return await super().launch_kernel(cmd, **kwargs)
+        self.process = ForkedProcess(forked)  # type: ignore[assignment]
+        self.pid = self.pgid = forked.group
+        self.cwd = kwargs.get("cwd", Path.cwd())
+        return self.connection_info
+
+    async def fork(self, cmd: list[str], **kwargs: Any) -> Forked:
+        """Ask for a forked kernel. Raises `ForkError`."""
+        # Jupyter has put its own Python in the place of a mere `python`.
+        words = [cmd[0], *self.kernel_spec.argv[1:]]
+        if not fits({"argv": words, "env": self.kernel_spec.env}) or "-f" not in cmd:
+            raise ForkError("not a kernel of ours")
+        folder = Path(kwargs.get("cwd") or os.getcwd())
+        env = kwargs.get("env") or dict(os.environ)
+        warmth = choose_warmth(folder, env)
+        if not warmth.warm:
+            raise ForkError("the project does not want it")
+        files = (find_file(kwargs.get("stdout"), 1), find_file(kwargs.get("stderr"), 2))
+        server = get_server(env, warmth.preload)
+        forked = server.fork(cmd[cmd.index("-f") :], folder, env, files)
+        try:
+            await forked.get_ready(60)
+        except BaseException:
+            await forked.end()
+            raise
+        return forked
+
+    async def wait(self) -> int | None:
+        """Wait until the process has ended."""
+        if isinstance(self.process, ForkedProcess):
+            while self.process.poll() is None:
+                await stir([self.process.forked.ended], 1)
+        return await super().wait()
+
+
+def find_file(asked: Any, default: int) -> int:
+    """Return the descriptor that `Popen` would use for an output."""
+    if asked is None:
+        return default
+    return asked if isinstance(asked, int) else asked.fileno()
