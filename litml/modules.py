@@ -41,9 +41,11 @@ __all__ = [
     "is_filtered",
     "NOTED",
     "read_merged",
-    "SIDES",
+    "HEADS",
     "find_sides",
+    "parents_of",
     "was_exported",
+    "has_no_edit",
     "read_committed",
     "Exported",
     "export_merged",
@@ -126,18 +128,26 @@ def read_merged(repository: Repository) -> list[str]:
     return []
 
 
-SIDES = "MERGE_HEAD CHERRY_PICK_HEAD rebase-merge/onto rebase-merge/orig-head".split()
+HEADS = "MERGE_HEAD CHERRY_PICK_HEAD rebase-merge/onto rebase-merge/orig-head".split()
 
 
-def find_sides(repository: Repository) -> list[str]:
-    """Return the commits that are being put together, `HEAD` among them."""
-    found = ["HEAD"]
+def find_sides(repository: Repository, hook: str, squashed: bool) -> list[str]:
+    """Return the commits that were put together, or are about to be."""
     prefix = "GITHEAD_"  # before its commit, a merge says it like this
-    found += [name[len(prefix) :] for name in os.environ if name.startswith(prefix)]
-    for name in SIDES:
+    found = [name[len(prefix) :] for name in os.environ if name.startswith(prefix)]
+    for name in HEADS:
         with suppress(FileNotFoundError):
             found += (repository.git_dir / name).read_text().split()
-    return found
+    if hook.startswith("pre-") or squashed:
+        return ["HEAD", *found]
+    return found + (
+        parents_of(repository.top, "HEAD") if hook != "post-rewrite" else []
+    )
+
+
+def parents_of(folder: Path, commit: str) -> list[str]:
+    """Return the parents of a commit."""
+    return run_git(folder, "rev-parse", f"{commit}^@").decode().split()
 
 
 # %% was_exported
@@ -153,6 +163,14 @@ def was_exported(run: Run, target: str, commit: str) -> bool:
         return not module or render_target(run, target, parts)[0].encode() == module
     except LitmlError:
         return False
+
+
+def has_no_edit(run: Run, target: str, commit: str) -> bool:
+    """Is a file, in a commit, an export, or what a merge made of exports?"""
+    if was_exported(run, target, commit):
+        return True
+    parents = parents_of(run.project.root, commit)
+    return len(parents) > 1 and all(was_exported(run, target, one) for one in parents)
 
 
 def read_committed(root: Path, commit: str, names: list[str]) -> dict[str, bytes]:
@@ -171,7 +189,7 @@ class Exported:
     problems: tuple[str, ...] = ()
 
 
-def export_merged(project: Project, merged: set[str], sides: list[str]) -> Exported:
+def export_merged(project: Project, merged: set[str], sides: Iterable[str]) -> Exported:
     """Export a project, also over the files that a merge put together as text.
 
     Nothing is written if a notebook has a problem, or if an edit would be lost.
@@ -179,7 +197,7 @@ def export_merged(project: Project, merged: set[str], sides: list[str]) -> Expor
     run = start_run(project)
     for name in sorted(merged):
         for side in sides:
-            if not was_exported(run, target_of(run, name), side):
+            if not has_no_edit(run, target_of(run, name), side):
                 return Exported((), (f"{name} was edited in {side[:10]}, {LOST}",))
     plan = export_project(project, check=True)
     mine = [error for error in plan.problems if is_about(error, merged)]
@@ -220,7 +238,8 @@ def main(words: list[str]) -> int:
         if not before and is_under_way(name, repository):
             return 0
         faults = find_staged_faults(repository.top) if name == "pre-commit" else []
-        faults += settle_merged(name, repository)
+        squashed = words == ["post-merge", "1"]
+        faults += settle_merged(name, repository, squashed)
     except LitmlError as error:
         faults = [str(error)]
     for fault in faults:
@@ -237,18 +256,19 @@ def is_under_way(name: str, repository: Repository) -> bool:
     return there and name != "post-rewrite"
 
 
-def settle_merged(name: str, repository: Repository) -> list[str]:
+def settle_merged(hook: str, repository: Repository, squashed: bool) -> list[str]:
     """Export what a merge left open; return what a person has to know."""
     top, merged = repository.top, read_merged(repository)
     told: list[str] = []
     done = True
+    sides = find_sides(repository, hook, squashed) if merged else []
     for project, names in group_merged(top, merged):
-        exported = export_merged(project, names, find_sides(repository))
+        exported = export_merged(project, names, sides)
         told += exported.problems
         done = done and not exported.problems
         inside = [os.path.relpath(project.root / one, top) for one in exported.written]
         if inside:
-            told += report_exported(name, top, inside)
+            told += report_exported(hook, top, inside)
     if done:
         (repository.git_dir / NOTED).unlink(missing_ok=True)
     return told
