@@ -105,6 +105,8 @@ def count_bytes(value: object) -> str:
 # %% describe_outputs
 def describe_outputs(old: Cell, new: Cell) -> list[str]:
     """Return the line about changed outputs, or no line."""
+    if old.outputs == new.outputs:
+        return []
     before, after = core(old), core(new)
     if before == after:
         return []

@@ -131,7 +131,7 @@ def join_marks(marks: Iterable[Mark], text: str) -> list[Mark]:
 def diff_lines(old: list[str], new: list[str], context: int = 3) -> tuple[Line, ...]:
     """Return the changed lines of a text, each with some lines around it."""
     lines: list[Line] = []
-    found = find_hunks(old, new)
+    found = find_hunks(old, new) if old != new else []
     ends = [*(hunk.start for hunk in found[1:]), len(old)]
     shown = shift = 0  # of the old lines; from the number of an old line to the new one
     for hunk, end in zip(found, ends, strict=False):

@@ -140,14 +140,15 @@ def list_commit(folder: Path, commit: str, paths: Iterable[str]) -> list[Entry]:
 def read_blobs(folder: Path, ids: Sequence[str]) -> dict[str, bytes]:
     """Return blobs by their ids; raises `GitError` for one that is not there."""
     asked = "".join(f"{id}\n" for id in ids).encode()
-    rest = run_git(folder, "cat-file", "--batch", data=asked) if ids else b""
-    found = {}
+    told = run_git(folder, "cat-file", "--batch", data=asked) if ids else b""
+    found, at = {}, 0
     for id in ids:
-        head, _, rest = rest.partition(b"\n")
+        end = told.index(b"\n", at)
+        head = told[at:end]
         if not head.startswith(f"{id} blob ".encode()):
             raise GitError(f"git cat-file: {os.fsdecode(head)}")
-        size = int(head.split()[-1])
-        found[id], rest = rest[:size], rest[size + 1 :]
+        at = end + 2 + int(head.split()[-1])
+        found[id] = told[end + 1 : at - 1]
     return found
 
 

@@ -292,14 +292,19 @@ def test_inside_a_hook_of_another_index(repository: Sandbox) -> None:
 
 
 def test_with_the_filter_a_run_is_no_change(repository: Sandbox) -> None:
-    (repository.root / ".gitattributes").write_text("*.ipynb filter=litml\n")
-    repository.git("config", "filter.litml.process", "false")
+    assert repository.litml("install-hooks", "--local").returncode == 0
     ran = {**TRY, "outputs": [says("3\n")], "execution_count": 1}
+    repository.write("fit.ipynb", TITLE, FIT, ran, PLOT)
+    assert repository.git("status", "--short", "nbs") == " M nbs/fit.ipynb\n"
+    assert not any("outputs" in line for line in diff(repository))
+    repository.git("add", "nbs")
+    repository.git("commit", "--quiet", "--message=clean")
+    assert diff(repository) == diff(repository, "HEAD") == []
     repository.write("fit.ipynb", TITLE, BETTER, ran, PLOT)
-    told = diff(repository, "HEAD")
-    assert [line for line in told if line[:2] == "@@"] == [
-        "@@ cell 2 fit: def fit(x): @@ changed"
-    ]
+    told = [line for line in diff(repository) if line[:2] in ("@@", "~ ")]
+    assert told == ["@@ cell 2 fit: def fit(x): @@ changed"]
+    (repository.root / "pyproject.toml").write_text("[tool.litml.clean]\noutput = 1\n")
+    assert "~ outputs added: stdout 1 line" in diff(repository)
 
 
 def test_files_outside_of_git(project: Sandbox, tmp_path: Path) -> None:
