@@ -2,6 +2,7 @@
 """Find keys and passwords in outputs before git keeps them for ever."""
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
@@ -64,6 +65,10 @@ def load_rules() -> tuple[Rule, ...]:
 
     Raises `ConfigError` where `detect-secrets` is not installed.
     """
+    if sys.flags.no_site:  # as git starts Python; the library is among the others
+        import site
+
+        site.main()
     try:
         from detect_secrets.core.plugins.util import (
             get_mapping_from_secret_type_to_class as list_rules,

@@ -595,3 +595,26 @@ def test_without_the_library_nothing_passes_unseen(project: Sandbox) -> None:
     done = project.litml("clean", env=environment)
     assert done.returncode == 2 and 'pip install "litml[secrets]"' in done.stderr
     assert path.read_bytes() == leaky()
+
+
+def test_git_redacts_what_goes_in(project: Sandbox) -> None:
+    configure(project, 'outputs = "keep"\nsecrets = "redact"\n')
+    project.git("init", "--quiet", "--initial-branch=main")
+    assert project.litml("install-hooks").returncode == 0
+    path = project.write_bytes("00_leak.ipynb", leaky())
+    project.commit()
+    blob = project.git("show", "HEAD:nbs/00_leak.ipynb").encode()
+    assert blob == clean_safely(leaky(), Policy("keep", secrets="redact")).data
+    assert BODY[9:20].encode() not in blob and path.read_bytes() == leaky()
+    assert project.git("status", "--porcelain") == ""
+
+
+def test_git_refuses_a_commit_of_a_secret(project: Sandbox) -> None:
+    configure(project, 'outputs = "keep"\nsecrets = "block"\n')
+    project.git("init", "--quiet", "--initial-branch=main")
+    assert project.litml("install-hooks").returncode == 0
+    project.write_bytes("00_leak.ipynb", leaky())
+    project.git("add", "--all")
+    done = project.run("git", "commit", "--quiet", "--message=all")
+    assert done.returncode == 1 and "like a secret (Hugging Face token)" in done.stderr
+    assert BODY[9:20] not in done.stderr
