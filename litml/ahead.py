@@ -1,0 +1,124 @@
+# Exported from nbs/11d_ahead.ipynb. Edit either side, then run `litml sync`.
+"""Run notebooks before their turn, several at a time, and hand over their results in
+order.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from litml.kernel import Loop
+from litml.run import Runner
+
+__all__ = ["Turn", "Ahead"]
+
+
+# ## One notebook
+# %% Turn
+@dataclass(eq=False, slots=True)
+class Turn:
+    """A notebook that is to run up to the step `last`."""
+
+    runner: Runner
+    last: int
+    begun: bool = False
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    let_go: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+
+    @property
+    def over(self) -> bool:
+        """Has everything been run, or failed?"""
+        return self.task is not None and (self.task.done() or not self.running)
+
+    @property
+    def running(self) -> bool:
+        """Is there a step left to run?"""
+        return len(self.runner.runs) <= self.last and not self.runner.failed
+
+    async def run(self) -> None:
+        """Run the steps, and tell after each."""
+        await self.runner.open()
+        while self.running:
+            await self.runner.run_to(len(self.runner.runs))
+            self.news.set()
+
+    def has(self, index: int) -> bool:
+        """Is there a result for that step, or will there be none?"""
+        # A flaky notebook may begin again, and then its results are not the last ones.
+        settled = not any(step.flaky > 1 for step in self.runner.steps)
+        known = len(self.runner.runs) > index or self.runner.failed is not None
+        return self.over or (settled and known)
+
+
+# ## All of them
+# %% Ahead
+class Ahead:
+    """Runs planned notebooks, `jobs` at a time; the methods are for another thread."""
+
+    def __init__(self, loop: Loop, jobs: int) -> None:
+        self.loop = loop
+        self.jobs = jobs
+        self.turns: dict[int, Turn] = {}
+        self.places: asyncio.Semaphore | None = None
+
+    def plan(self, runner: Runner, last: int) -> None:
+        """Have a notebook run up to the step `last`, as soon as there is a place."""
+        self.loop.run(self.begin(Turn(runner, last)))
+
+    def reach(self, runner: Runner, index: int) -> None:
+        """Wait until the step `index` has been run, or one before it has failed.
+
+        Raises `LitmlError` if the notebook cannot be run.
+        """
+        self.loop.run(self.wait(runner, index))
+
+    def release(self, runner: Runner) -> None:
+        """End the notebook's kernel, and let the next one have its place."""
+        self.loop.run(self.drop(runner))
+
+    def stop(self) -> None:
+        """Let no more notebooks begin, and end those that run."""
+        for turn in list(self.turns.values()):
+            self.release(turn.runner)
+
+    async def begin(self, turn: Turn) -> None:
+        """Queue a turn."""
+        self.places = self.places or asyncio.Semaphore(self.jobs)
+        self.turns[id(turn.runner)] = turn
+        turn.task = asyncio.create_task(self.work(turn, self.places))
+
+    async def work(self, turn: Turn, places: asyncio.Semaphore) -> None:
+        """Run a notebook when there is a place, and keep that while it has a kernel."""
+        async with places:
+            turn.begun = True
+            try:
+                await turn.run()
+            finally:
+                turn.news.set()
+            if turn.runner.kernel is not None:
+                await turn.let_go.wait()
+
+    async def wait(self, runner: Runner, index: int) -> None:
+        """Wait for a step, or run up to it if it was not planned or not begun."""
+        turn = self.turns.get(id(runner))
+        if turn is None or not turn.begun:
+            await self.drop(runner)
+            if len(runner.runs) <= index and not runner.failed:
+                await runner.open()
+            await runner.run_to(index)
+            return
+        while not turn.has(index):
+            turn.news.clear()
+            await turn.news.wait()
+        if turn.task and turn.task.done() and not turn.task.cancelled():
+            turn.task.result()
+
+    async def drop(self, runner: Runner) -> None:
+        """Forget a turn, which ends its kernel."""
+        if turn := self.turns.pop(id(runner), None):
+            turn.let_go.set()
+            if turn.task and not turn.over:
+                turn.task.cancel()
+            if turn.task:
+                await asyncio.wait([turn.task])
+            await runner.close()
