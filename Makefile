@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN = $(abspath $(VENV))/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test slow lint bench clean
 
 demo: $(READY)  ## a first project, from nothing to a proven wheel
 	@PATH="$(BIN):$$PATH" sh tests/demo.sh
@@ -14,6 +14,9 @@ demo: $(READY)  ## a first project, from nothing to a proven wheel
 test: lint  ## everything that CI asks for
 	$(BIN)/litml export --check
 	$(BIN)/python -m pytest -n auto
+
+slow: $(READY)  ## the tests that take minutes
+	$(BIN)/python -m pytest -n auto -m slow
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check

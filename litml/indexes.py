@@ -230,7 +230,9 @@ try:
         )
     wait = answer.headers.get("Retry-After", "0")
     said["status"] = answer.status_code
-    said["reason"] = f"{answer.status_code} {answer.reason}: {answer.text[:300]}"
+    page = "<html" in answer.text.lower()
+    text = "" if page else f": {answer.text[:300].strip()}"
+    said["reason"] = f"{answer.status_code} {answer.reason}{text}"
     said["wait"] = float(wait) if wait.isdecimal() else 0.0
 except TwineException as error:
     said["status"], said["reason"] = 400, f"{type(error).__name__}: {error}"

@@ -240,11 +240,8 @@ class NotebookFile(pytest.Module):
         assert self.runner is not None, "items exist only after `collect`"
         if self.broken:
             skip(self.broken)
-        run = shared_of(self.config).open_loop().run
         try:
-            if len(self.runner.runs) <= max(index, 0) and not self.runner.failed:
-                run(self.runner.open())
-            run(self.runner.run_to(index))
+            shared_of(self.config).reach(self.runner, index)
         except LitmlError as error:
             self.broken = f"there is no kernel: {error.message}"
             pytest.fail(str(error), pytrace=False)
@@ -275,7 +272,7 @@ class NotebookFile(pytest.Module):
         except LitmlError as error:
             pytest.fail(str(error), pytrace=False)
         finally:
-            shared_of(self.config).open_loop().run(self.runner.close())
+            shared_of(self.config).release(self.runner)
             self.told.clear()
             self.updates.clear()
 
@@ -317,6 +314,7 @@ class CellItem(NotebookItem):
     """A code cell."""
 
     parent: NotebookFile
+    obj = None  # what other items test is a function
 
     def __init__(self, *, index: int, **more: Any) -> None:
         super().__init__(**more)

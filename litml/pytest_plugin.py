@@ -71,6 +71,14 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
         "compare the outputs of all cells with those in the notebooks"}),
     ("--update-outputs", {"action": "store_true", "help":
         "store the outputs that differ in the notebooks, and compare no more"}),
+    ("--litml-changed", {"action": "store_true", "help":
+        "do not run notebooks again that have passed and depend on nothing new"}),
+    ("--litml-since", {"metavar": "REV", "help":
+        "only notebooks that the changes since that commit can affect"}),
+    ("--litml-shard", {"metavar": "K/N", "help":
+        "only the K-th of N equal shares of the tests"}),
+    ("--litml-store", {"metavar": "DIR", "help":
+        "where results are kept; a CI can carry it from run to run"}),
     ("--litml-progress", {"action": "store_true", "help":
         "show on a terminal what is running"}),
 ]  # fmt: skip
@@ -96,6 +104,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
         if can_draw(writer, config.option.capture, config.option.usepdb):
             plugins.register(Live(writer), "litml-progress")
+    wishes = ("changed", "since", "shard", "store")
+    if any(config.getoption(f"--litml-{name}") for name in wishes):
+        from litml.unchanged import Chooser, read_wanted
+
+        chooser = Chooser(read_wanted(config), config.invocation_params.dir)
+        plugins.register(chooser, "litml-chooser")
     if (page := config.getoption("--litml-html")) and not is_worker:
         plugins.register(Page(Path(config.invocation_params.dir, page)), "litml-page")
     if config.option.usepdb and (inner := plugins.unregister(name="pdbinvoke")):

@@ -5,12 +5,13 @@ run by it.
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from litml.git import run_git
 from litml.notebook import LitmlError
 from litml.select import LOCKS, Evidence, Seen, digest_steps, find_files
 
@@ -20,7 +21,6 @@ __all__ = [
     "parse_result",
     "forget",
     "list_changed",
-    "run_git",
     "is_affected",
     "is_lock",
     "assign_shards",
@@ -97,27 +97,12 @@ def forget(store: Store, notebook: str, seconds: float | None = None) -> None:
 def list_changed(root: Path, revision: str) -> set[str]:
     """Return the files below `root` that differ from a commit, by relative name.
 
-    Raises `LitmlError` if git does not know the revision, or is not there.
+    Raises `GitError` if git does not know the revision, or is not there.
     """
-    changed = ["diff", "--name-only", "--relative", "-z", revision, "--"]
-    fresh = ["ls-files", "--others", "--exclude-standard", "-z"]
-    names = run_git(root, changed) + run_git(root, fresh)
+    changed = ("diff", "--name-only", "--relative", "-z", revision, "--")
+    fresh = ("ls-files", "--others", "--exclude-standard", "-z")
+    names = run_git(root, *changed) + run_git(root, *fresh)
     return {os.fsdecode(name) for name in names.split(b"\0") if name}
-
-
-def run_git(root: Path, words: Sequence[str]) -> bytes:
-    """Return what git prints; raises `LitmlError` if it fails."""
-    import subprocess
-
-    command = ["git", "-c", "core.quotePath=false", *words]
-    try:
-        done = subprocess.run(command, cwd=root, capture_output=True)
-    except OSError as error:
-        raise LitmlError(f"git cannot be started: {error.strerror}") from error
-    if done.returncode:
-        lines = done.stderr.decode(errors="replace").strip().splitlines()
-        raise LitmlError(f"git failed: {lines[0] if lines else done.returncode}")
-    return done.stdout
 
 
 # %% is_affected

@@ -38,6 +38,18 @@ def add_test(parser: ArgumentParser) -> None:
         "--artifacts", metavar="DIR", help="keep executed copies of what fails"
     )
     parser.add_argument(
+        "--all", action="store_true", help="run also what has passed and not changed"
+    )
+    parser.add_argument(
+        "--since", default="", metavar="REV", help="only what changes since REV affect"
+    )
+    parser.add_argument(
+        "--shard", default="", metavar="K/N", help="only the K-th of N equal shares"
+    )
+    parser.add_argument(
+        "--store", default="", metavar="DIR", help="where results are kept"
+    )
+    parser.add_argument(
         "-p",
         dest="short",
         action="append",
@@ -62,6 +74,10 @@ def run_test(arguments: Namespace) -> int:
         timeout=arguments.timeout,
         jobs=arguments.jobs,
         artifacts=str(Path(copies).absolute()) if copies else "",
+        everything=arguments.all,
+        since=arguments.since,
+        shard=arguments.shard,
+        store=str(Path(arguments.store).absolute()) if arguments.store else "",
         short=tuple(arguments.short),
         rest=tuple(arguments.rest),
     )

@@ -42,6 +42,7 @@ class Testing:
     jobs: int | str = 1
     needs: tuple[str, ...] = ()
     artifacts: str = ""
+    store: str = ""
     outputs: bool = False
     rtol: float = 1e-6
     atol: float = 0.0
@@ -56,6 +57,7 @@ KINDS: dict[str, Kind] = {
     "jobs": ((int, str), 'a number, or "auto"'),
     "needs": (list, "a list of strings"),
     "artifacts": (str, "the name of a folder"),
+    "store": (str, "the name of a folder"),
     "outputs": (bool, "true or false"),
     "rtol": ((int, float), "a number"),
     "atol": ((int, float), "a number"),
@@ -113,6 +115,10 @@ class Wishes:
     timeout: float | None = None
     jobs: str = ""
     artifacts: str = ""
+    everything: bool = False
+    since: str = ""
+    shard: str = ""
+    store: str = ""
     short: tuple[str, ...] = ()
     rest: tuple[str, ...] = ()
 
@@ -129,6 +135,11 @@ def pytest_words(testing: Testing, wishes: Wishes, has_xdist: bool) -> list[str]
         words.append(f"--litml-timeout={wishes.timeout:g}")
     if wishes.artifacts:
         words.append(f"--litml-artifacts={wishes.artifacts}")
+    if not wishes.everything:
+        words.append("--litml-changed")
+    for name in ("since", "shard", "store"):
+        if value := getattr(wishes, name) or getattr(testing, name, ""):
+            words.append(f"--litml-{name}={value}")
     for word in wishes.short:
         words += [f"--litml-param={word}"] if "=" in word else ["-p", word]
     return [*words, *wishes.rest]
