@@ -1,0 +1,310 @@
+# Exported from nbs/13h_unchanged.ipynb. Edit either side, then run `litml sync`.
+"""Run only the notebooks that something has changed for, only those a commit can
+affect, or this machine's share of them.
+"""
+
+import itertools
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from litml.items import NotebookFile
+from litml.notebook import LitmlError
+from litml.observe import (
+    gather_evidence,
+    list_imported,
+    list_patterns,
+    observing_codes,
+    read_observed,
+)
+from litml.params import label
+from litml.results import (
+    Result,
+    Store,
+    assign_shards,
+    forget,
+    is_affected,
+    list_changed,
+    parse_shard,
+)
+from litml.run import Runner
+from litml.select import digest_environment, digest_steps, find_change, see_file
+from litml.session import measure_codes
+
+__all__ = [
+    "name_of",
+    "digest_of",
+    "places_of",
+    "Book",
+    "Wanted",
+    "read_wanted",
+    "Chooser",
+]
+
+
+# ## What is known of a notebook
+# %% name_of
+def name_of(file: NotebookFile) -> str:
+    """Return the name under which the result of a notebook is kept."""
+    values = f"[{label(file.values)}]" if file.values else ""
+    return f"{file.notebook.name}{values}"
+
+
+def digest_of(file: NotebookFile, runner: Runner) -> str:
+    """Return a digest of what is run, and how it is judged."""
+    compared = [
+        cell.outputs
+        for cell in file.notebook.cells
+        if file.rules.get(cell.id) is not None
+    ]
+    policy, spec = runner.policy, file.notebook.metadata.get("kernelspec")
+    judged = (policy.strict, policy.paths, sorted(policy.asked))
+    return digest_steps(runner.steps, judged, spec, compared, file.rules)
+
+
+def places_of(file: NotebookFile, runner: Runner) -> list[Path]:
+    """Return where the notebook's kernel looks for the project's modules."""
+    folder = (runner.policy.root / file.notebook.name).parent
+    return [folder, *runner.policy.paths]
+
+
+# ## One session
+# %% Book
+class Book:
+    """What is known of the notebooks of one project, in one session."""
+
+    def __init__(self, root: Path, store: Store) -> None:
+        self.root = root
+        self.store = store
+        self.look = cache(see_file)
+
+    @cached_property
+    def environment(self) -> str:
+        """The digest of the environment."""
+        return digest_environment(self.root)
+
+    def find_reason(self, file: NotebookFile, runner: Runner) -> str:
+        """Return why a notebook has to run; "" if it would only pass again."""
+        known = self.store.read(name_of(file))
+        if known is None:
+            return "it has not run yet"
+        if known.evidence is None:
+            return "it did not pass, or it is not known what it depends on"
+        steps = digest_of(file, runner)
+        return find_change(
+            known.evidence, steps, self.environment, self.root, self.look
+        )
+
+    def depends_on(
+        self, file: NotebookFile, runner: Runner
+    ) -> tuple[set[str], tuple[str, ...]]:
+        """Return the files and patterns that a notebook depends on, as far as known."""
+        known = self.store.read(name_of(file))
+        names = set(known.evidence.files) if known and known.evidence else set()
+        for path in list_imported(file.notebook, places_of(file, runner)):
+            if path.is_relative_to(self.root):
+                names.add(path.relative_to(self.root).as_posix())
+        return names, list_patterns(file.notebook) or ()
+
+    def keep(
+        self, file: NotebookFile, runner: Runner, answer: Path, started: float
+    ) -> None:
+        """Keep what a run has taught, be it only how long it took."""
+        name, seconds = name_of(file), sum(run.seconds for run in runner.runs)
+        complete = len(runner.runs) == len(runner.steps)
+        steady = all(not run.failure and run.tries == 1 for run in runner.runs)
+        if not complete or not steady or file.failed or file.updates:
+            forget(self.store, name, seconds if complete else None)
+            return
+        found = gather_evidence(
+            file.notebook,
+            self.root,
+            places_of(file, runner),
+            read_observed(answer),
+            (digest_of(file, runner), self.environment),
+            started,
+        )
+        evidence = None if isinstance(found, str) else found
+        self.store.write(Result(name, seconds, evidence))
+
+
+# ## The plug-in
+# %% Wanted
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is asked for: to skip what is unchanged, to begin at a commit, a share."""
+
+    unchanged: bool = False
+    since: str = ""
+    shard: str = ""
+    store: str = ""
+
+
+def read_wanted(config: pytest.Config) -> Wanted:
+    """Return what the options ask for."""
+    option = config.getoption
+    return Wanted(
+        bool(option("--litml-changed")),
+        str(option("--litml-since") or ""),
+        str(option("--litml-shard") or ""),
+        str(option("--litml-store") or ""),
+    )
+
+
+# %% Chooser
+class Chooser:
+    """A plug-in that decides which of the collected notebooks run."""
+
+    def __init__(self, wanted: Wanted, folder: Path) -> None:
+        self.wanted = wanted
+        self.folder = folder
+        self.books: dict[Path, Book] = {}
+        self.seconds: dict[str, float] = {}
+        self.told: dict[str, str] = {}  # why a notebook runs
+        self.answers = tempfile.TemporaryDirectory(prefix="litml-answers-")
+        self.numbers = itertools.count()
+
+    def book_of(self, file: NotebookFile) -> Book:
+        """Return what is known of the notebooks of a file's project."""
+        root = file.opened.project.root
+        if root not in self.books:
+            from litml.files import state_dir
+
+            asked = self.folder / self.wanted.store if self.wanted.store else None
+            self.books[root] = Book(root, Store(asked or state_dir(root) / "results"))
+        return self.books[root]
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> None:
+        """Deselect what is not asked for, and mark what is known."""
+        files = list(dict.fromkeys(item.parent for item in items))
+        notebooks = [one for one in files if isinstance(one, NotebookFile)]
+        try:
+            left = {*self.not_since(notebooks), *self.not_ours(config, items)}
+        except LitmlError as error:
+            raise pytest.UsageError(str(error)) from error
+        dropped = [item for item in items if item.parent in left or item.path in left]
+        if dropped:
+            config.hook.pytest_deselected(items=dropped)
+            items[:] = [item for item in items if item not in set(dropped)]
+        for file in notebooks:
+            if file not in left and file.path not in left:
+                self.prepare(file, bool(measure_codes(config)))
+
+    def not_since(self, files: list[NotebookFile]) -> Iterator[NotebookFile]:
+        """Yield the notebooks that the changes since a commit cannot affect."""
+        if not self.wanted.since:
+            return
+        changed = cache(list_changed)
+        for file in files:
+            if file.runner is None:
+                continue
+            book = self.book_of(file)
+            names, patterns = book.depends_on(file, file.runner)
+            found = changed(book.root, self.wanted.since)
+            if not is_affected(file.notebook.name, names, patterns, found, book.root):
+                yield file
+
+    def not_ours(self, config: pytest.Config, items: list[pytest.Item]) -> set[Path]:
+        """Return the files that belong to another machine's share."""
+        if not self.wanted.shard:
+            return set()
+        number, count = parse_shard(self.wanted.shard)
+        known: dict[str, float | None] = {}
+        paths = {
+            item.path.relative_to(config.rootpath).as_posix(): item.path
+            for item in items
+        }
+        stores = {path: self.store_of(config) for path in paths}
+        for name, store in stores.items():
+            result = store.read(name)
+            known[name] = result.seconds if result else None
+        ours = assign_shards(known, count)[number - 1]
+        return {path for name, path in paths.items() if name not in ours}
+
+    def store_of(self, config: pytest.Config) -> Store:
+        """Return the store of the project that pytest was started in."""
+        from litml.files import state_dir
+
+        asked = self.folder / self.wanted.store if self.wanted.store else None
+        return Store((asked or state_dir(config.rootpath) / "results") / "files")
+
+    def prepare(self, file: NotebookFile, measured: bool) -> None:
+        """Mark a notebook as known, or have its run watched."""
+        runner = file.runner
+        if runner is None:
+            return
+        book = self.book_of(file)
+        if self.wanted.unchanged and not measured:
+            reason = book.find_reason(file, runner)
+            file.known = not reason
+            self.told[file.nodeid] = reason
+        if not file.known:
+            self.watch(file, runner, book)
+
+    def watch(self, file: NotebookFile, runner: Runner, book: Book) -> None:
+        """Have the kernel say what it reads, and keep that at the end."""
+        answer = Path(self.answers.name) / f"{next(self.numbers)}.json"
+        first, last = observing_codes(book.root, answer)
+        policy = runner.policy
+        runner.policy = replace(
+            policy, opening=(*policy.opening, first), closing=(last, *policy.closing)
+        )
+
+        def keep() -> None:
+            if runner.runs:
+                started = min(runner.begun.values(), default=0.0)
+                book.keep(file, runner, answer, started)
+
+        file.at_end = keep
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_report_teststatus(self, report: Any) -> tuple[str, str, Any] | None:
+        """Give what is known a word of its own."""
+        if (
+            report.when != "call"
+            or ("litml", "unchanged") not in report.user_properties
+        ):
+            return None
+        return "unchanged", "u", ("UNCHANGED", {"green": True})
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Add up how long each file takes."""
+        if ("litml", "unchanged") not in report.user_properties:
+            name = report.nodeid.partition("::")[0]
+            self.seconds[name] = self.seconds.get(name, 0.0) + report.duration
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Say how many were known, and, with `-v`, why the others ran."""
+        known = terminalreporter.stats.get("unchanged", [])
+        names = {report.nodeid.partition("::")[0] for report in known}
+        if names:
+            some = (
+                "1 notebook has" if len(names) == 1 else f"{len(names)} notebooks have"
+            )
+            line = (
+                f"{some} passed before, and nothing has changed since; --all runs all"
+            )
+            terminalreporter.write_line(line)
+        if terminalreporter.verbosity > 0:
+            for name, reason in self.told.items():
+                if reason:
+                    terminalreporter.write_line(f"{name} ran: {reason}")
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Keep how long the files took, for the shares of the next time."""
+        if not hasattr(session.config, "workerinput"):
+            store = self.store_of(session.config)
+            for name, seconds in self.seconds.items():
+                store.write(Result(name, round(seconds, 3)))
+
+    def pytest_unconfigure(self) -> None:
+        """Remove what the kernels have said."""
+        self.answers.cleanup()

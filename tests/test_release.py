@@ -1,0 +1,789 @@
+"""Releases against a real index, a real remote, and everything that can go wrong.
+
+The index is pypiserver behind a proxy that fails on demand; the remote is a bare
+repository with hooks. Most tests replace the build by two small files, for it is the
+same every time; one test builds for real, and `test_build.py` is about building.
+"""
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ENVIRONMENT
+from releasing import (
+    FAST,
+    PASSWORD,
+    TOKEN,
+    Fault,
+    Project,
+    Proxy,
+    quick,
+    run_index,
+    skip_smoke,
+)
+
+from litml.indexes import list_files
+from litml.journal import ReleaseError
+from litml.release import Events, abort_project, find_status, rehearse
+
+pytest.importorskip("pypiserver", reason="the index that is published to")
+slow = pytest.mark.slow  # each publishes once more, which takes ten seconds
+POST, PAGE = "^/$", "^/simple/"
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an index."""
+    with run_index(tmp_path_factory.mktemp("index")) as address:
+        yield address
+
+
+@pytest.fixture
+def proxy(index: str) -> Iterator[Proxy]:
+    """The index, behind a proxy."""
+    with Proxy(index).running() as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def project(
+    tmp_path: Path,
+    proxy: Proxy,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Project]:
+    """A project of a name that nobody has used; afterwards no file holds the token."""
+    monkeypatch.setenv("LITML_RELEASE_PAUSE", "0.01")
+    name = f"tiny-{abs(hash(request.node.nodeid)):x}-{os.getpid()}"
+    made = Project(tmp_path, name, proxy.address)
+    yield made
+    assert made.leaks() == []
+
+
+def served(project: Project, proxy: Proxy) -> list[str]:
+    """The files that the index serves, past all faults of the proxy."""
+    proxy.faults.clear()
+    settings = project.look().settings
+    address = settings.index.rstrip("/")
+    from litml.indexes import Index
+
+    return sorted(list_files(Index(f"{address}/", f"{address}/simple"), project.name))
+
+
+def is_complete(project: Project, proxy: Proxy, version: str = "0.2.0") -> None:
+    """Tag, branch and both files are there, and belong together."""
+    refs = project.remote_refs()
+    files = served(project, proxy)
+    assert len(files) == 2
+    assert all(version in name for name in files)
+    peeled = project.git(
+        "rev-parse", f"{refs[f'refs/tags/v{version}']}^{{}}", cwd=project.remote
+    )
+    assert refs["refs/heads/main"] == peeled
+    message = project.git(
+        "cat-file", "tag", refs[f"refs/tags/v{version}"], cwd=project.remote
+    )
+    assert all(name in message for name in files)
+    assert find_status(project.look().project) is None
+
+
+def is_untouched(project: Project, before: dict[str, str]) -> None:
+    """The remote is what it was, and nothing is left behind."""
+    assert project.remote_refs() == before
+    assert project.git("worktree", "list").count("\n") == 0
+
+
+def codes(project: Project, wanted: str = "minor") -> list[str]:
+    """The codes of everything that the preflight has to say."""
+    with pytest.raises(ExceptionGroup) as caught:
+        project.release(wanted)
+    return sorted(error.code for error in caught.value.exceptions)  # type: ignore[attr-defined]
+
+
+def stopped(project: Project, **replaced: Callable[..., Any]) -> str:
+    """The code at which a release stops."""
+    with quick(**{**FAST, **replaced}), pytest.raises(ReleaseError) as caught:
+        project.release()
+    return caught.value.code
+
+
+def finish(project: Project) -> None:
+    with quick(**FAST):
+        project.release()
+
+
+# The whole way -----------------------------------------------------------------------
+
+
+def test_from_a_commit_to_pip_install(
+    project: Project, proxy: Proxy, tmp_path: Path
+) -> None:
+    """Scenario 1: nothing is replaced; the work tree ends at the release."""
+    done = project.litml("release", "minor", "--first")
+    assert done.returncode == 0, done.stderr
+    assert PASSWORD not in done.stdout + done.stderr
+    stages = "preflight prepare build verify smoke push upload confirm ghrelease finish"
+    assert [line.split()[0] for line in done.stdout.splitlines()[:-1]] == stages.split()
+    is_complete(project, proxy)
+    assert project.git("status", "--porcelain") == ""
+    assert project.git("log", "-1", "--format=%s") == "Release 0.2.0"
+    assert 'version = "0.2.0"' in (project.root / "pyproject.toml").read_text()
+    changelog = (project.root / "CHANGELOG.md").read_text()
+    assert "## Unreleased\n\n## 0.2.0 - " in changelog
+    target = tmp_path / "installed"
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--target",
+    ]
+    where = ["--index-url", f"{proxy.address}/simple/", f"{project.name}==0.2.0"]
+    environ = {**ENVIRONMENT, "PIP_CONFIG_FILE": os.devnull}
+    subprocess.run([*command, str(target), *where], env=environ, check=True)
+    code = "from tiny.core import double; print(double(21))"
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=target,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout == "42\n"
+    # A second release goes on from there.
+    (project.root / "CHANGELOG.md").write_text(
+        changelog.replace("## Unreleased\n", "## Unreleased\n\n- More.\n")
+    )
+    project.commit()
+    project.git("push", "--quiet", "origin", "main")
+    with quick(**FAST):
+        assert project.release("patch").plan.version == "0.2.1"
+
+
+def test_a_rehearsal_leaves_nothing(project: Project, proxy: Proxy) -> None:
+    before, refs = project.snapshot(), project.remote_refs()
+    head = project.git("rev-parse", "HEAD")
+    with quick(smoke=skip_smoke):
+        release = rehearse(project.look())
+    assert release.plan.version == "0.2.0"
+    is_untouched(project, refs)
+    assert project.snapshot() == before
+    assert project.git("rev-parse", "HEAD") == head
+    assert project.git("tag", "--list") == ""
+    assert served(project, proxy) == []
+
+
+@slow
+def test_two_clones_build_the_same_bytes(project: Project, tmp_path: Path) -> None:
+    """Nor does an untracked file, or an ignored one, get into them."""
+    (project.root / ".git/info/exclude").write_text(".env\n")
+    project.write(".env", "KEY=1")
+    first = build_in_rehearsal(project)
+    clone = tmp_path / "clone"
+    project.git("clone", "--quiet", str(project.remote), str(clone))
+    project.root = clone
+    for key, value in (("user.name", "B"), ("user.email", "b@example.org")):
+        project.git("config", key, value)
+    kept = os.umask(0o077)
+    try:
+        second = build_in_rehearsal(project)
+    finally:
+        os.umask(kept)
+    assert len(first) == 2
+    assert first == second
+
+
+def build_in_rehearsal(project: Project) -> dict[str, bytes]:
+    """Return the artifacts that a rehearsal has built."""
+    built: dict[str, bytes] = {}
+
+    def keep(name: str, state: str, text: str) -> None:
+        if (name, state) == ("smoke", "start"):
+            releases = project.root / ".git/litml/release"
+            for path in next(releases.glob("rehearsal-*/dist")).iterdir():
+                built[path.name] = path.read_bytes()
+
+    with quick(smoke=skip_smoke):
+        rehearse(project.look(), Events(stage=keep))
+    for name, data in built.items():
+        if name.endswith(".tar.gz"):
+            data = gzip.decompress(data)
+        assert b".env" not in data
+    return built
+
+
+# The preflight -----------------------------------------------------------------------
+
+
+def change_notebook(project: Project) -> None:
+    path = project.root / "nbs/01_core.ipynb"
+    path.write_text(path.read_text().replace("x + x", "2 * x"))
+    project.commit()
+    project.git("push", "--quiet", "origin", "main")
+
+
+def push(project: Project) -> None:
+    project.commit()
+    project.git("push", "--quiet", "origin", "main")
+
+
+def edit(project: Project, name: str, old: str, new: str) -> None:
+    path = project.root / name
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
+def empty_notes(project: Project) -> None:
+    edit(project, "CHANGELOG.md", "- Doubling.\n", "### Added\n")
+    push(project)
+
+
+def direct_url(project: Project) -> None:
+    new = 'license = "MIT"\ndependencies = ["a @ https://example.org/a.whl"]'
+    edit(project, "pyproject.toml", 'license = "MIT"', new)
+    push(project)
+
+
+def lacks_metadata(project: Project) -> None:
+    edit(project, "pyproject.toml", 'description = "Numbers."\n', "")
+    push(project)
+
+
+def ahead(project: Project) -> None:
+    project.write("notes.txt", "more")
+    project.commit()
+
+
+def behind(project: Project) -> None:
+    ahead(project)
+    project.git("push", "--quiet", "origin", "main")
+    project.git("reset", "--quiet", "--hard", "HEAD~1")
+
+
+def diverged(project: Project) -> None:
+    behind(project)
+    project.write("other.txt", "other")
+    project.commit()
+
+
+def merging(project: Project) -> None:
+    project.git("switch", "--quiet", "--create", "side")
+    ahead(project)
+    project.git("switch", "--quiet", "main")
+    project.git("merge", "--quiet", "--no-ff", "--no-commit", "side")
+
+
+def shallow(project: Project) -> None:
+    ahead(project)
+    project.git("push", "--quiet", "origin", "main")
+    clone = project.root.with_name("shallow")
+    project.git("clone", "--quiet", "--depth=1", f"file://{project.remote}", str(clone))
+    project.root = clone
+    for key, value in (("user.name", "A"), ("user.email", "a@example.org")):
+        project.git("config", key, value)
+
+
+WRONG: dict[str, tuple[Callable[[Project], object], list[str]]] = {
+    "a modified file": (lambda p: p.write("README.md", "# new\n"), ["E_DIRTY"]),
+    "an untracked file": (lambda p: p.write(".env", "KEY=1"), ["E_DIRTY"]),
+    "another branch": (lambda p: p.git("switch", "-q", "-c", "work"), ["E_BRANCH"]),
+    "a detached head": (lambda p: p.git("switch", "-q", "--detach"), ["E_BRANCH"]),
+    "a commit that is not pushed": (ahead, ["E_AHEAD"]),
+    "a commit that is not pulled": (behind, ["E_BEHIND"]),
+    "both": (diverged, ["E_DIVERGED"]),
+    "in the middle of a merge": (merging, ["E_DIRTY", "E_MIDOP"]),
+    "a shallow clone": (shallow, ["E_SHALLOW"]),
+    "a forgotten export": (change_notebook, ["E_SYNC"]),
+    "a stale local tag": (lambda p: p.git("tag", "v0.2.0"), ["E_TAG_LOCAL"]),
+    "empty notes": (empty_notes, ["E_NOTES"]),
+    "a dependency by address": (direct_url, ["E_DIRECT_URL"]),
+    "metadata that is missing": (lacks_metadata, ["E_METADATA"]),
+}
+
+
+QUICK = ("a modified file", "a forgotten export", "both", "empty notes")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(one, marks=() if one in QUICK else slow) for one in WRONG]
+)
+def test_the_preflight_says_what_is_wrong(
+    name: str, project: Project, proxy: Proxy
+) -> None:
+    prepare, expected = WRONG[name]
+    prepare(project)
+    before, refs = project.snapshot(), project.remote_refs()
+    assert codes(project) == expected
+    assert project.snapshot() == before
+    assert project.remote_refs() == refs
+    assert served(project, proxy) == []
+
+
+@slow
+def test_a_tag_at_the_remote(project: Project) -> None:
+    project.git("tag", "v0.2.0")
+    project.git("push", "--quiet", "origin", "v0.2.0")
+    assert codes(project) == ["E_TAG_LOCAL", "E_TAG_REMOTE"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "code"),
+    [("0.0.9", "E_VERSION_ORDER"), ("0.2.0+mine", "E_LOCAL_VERSION")],
+)
+def test_a_version_that_cannot_be(project: Project, wanted: str, code: str) -> None:
+    assert codes(project, wanted) == [code]
+
+
+@slow
+def test_a_version_that_is_taken(project: Project, proxy: Proxy) -> None:
+    finish(project)
+    project.git("push", "--quiet", "origin", ":refs/tags/v0.2.0")
+    project.git("tag", "-d", "v0.2.0")
+    edit(project, "pyproject.toml", '"0.2.0"', '"0.1.0"')
+    edit(project, "CHANGELOG.md", "## Unreleased\n", "## Unreleased\n\n- Again.\n")
+    push(project)
+    assert codes(project) == ["E_VERSION_EXISTS"]
+
+
+@slow
+def test_an_unknown_name_needs_to_be_confirmed(project: Project) -> None:
+    look = project.look()
+    look.first = False
+    from litml.release import release_project
+
+    with pytest.raises(ExceptionGroup) as caught:
+        release_project(look)
+    assert [error.code for error in caught.value.exceptions] == ["E_FIRST"]  # type: ignore[attr-defined]
+
+
+def test_credentials_are_tried_before_anything_is_done(
+    project: Project, tmp_path: Path
+) -> None:
+    nothing = {"HOME": str(tmp_path), "TWINE_USERNAME": "", "TWINE_PASSWORD": ""}
+    none = {**nothing, "PYTHON_KEYRING_BACKEND": "keyring.backends.null.Keyring"}
+    for environ, code in (
+        ({"TWINE_PASSWORD": "wrong-one"}, "E_AUTH"),
+        (none, "E_NO_TOKEN"),
+    ):
+        done = project.litml("release", "minor", "--first", **environ)
+        assert done.returncode == 1
+        assert code in done.stderr
+        assert "wrong-one" not in done.stdout + done.stderr
+    assert "refs/tags/v0.2.0" not in project.remote_refs()
+
+
+@slow
+@pytest.mark.parametrize("action", ["status:503", "reset"])
+def test_an_index_that_is_down(project: Project, proxy: Proxy, action: str) -> None:
+    proxy.faults.append(Fault("GET", PAGE, action))
+    assert codes(project) == ["E_INDEX_UNREACHABLE"]
+
+
+@slow
+def test_failing_tests_are_asked_last_and_once(project: Project) -> None:
+    edit(project, "pyproject.toml", "test = false\n", "")
+    project.write("tests/test_it.py", "def test_it():\n    assert False\n")
+    push(project)
+    assert codes(project) == ["E_TEST"]
+    edit(project, "tests/test_it.py", "False", "True")
+    push(project)
+    finish(project)
+
+
+# Building and proving ----------------------------------------------------------------
+
+
+@slow
+def test_a_build_that_fails_can_be_given_up(project: Project, proxy: Proxy) -> None:
+    """Scenario 19, with the real build."""
+    edit(project, "pyproject.toml", '"hatchling.build"', '"hatchling.bild"')
+    push(project)
+    refs, before = project.remote_refs(), project.snapshot()
+    with pytest.raises(ReleaseError, match="E_BUILD"):
+        project.release()
+    assert project.remote_refs() == refs
+    assert "given up" in abort_project(project.look().project)
+    is_untouched(project, refs)
+    assert project.snapshot() == before
+    edit(project, "pyproject.toml", '"hatchling.bild"', '"hatchling.build"')
+    push(project)
+    with quick(smoke=skip_smoke):
+        project.release()
+    is_complete(project, proxy)
+
+
+@slow
+def test_a_wheel_without_a_module_is_not_pushed(project: Project) -> None:
+    """Scenario 20."""
+    new = 'packages = ["tiny"]\nexclude = ["core.py"]'
+    edit(project, "pyproject.toml", 'packages = ["tiny"]', new)
+    push(project)
+    refs = project.remote_refs()
+    with pytest.raises(ReleaseError, match="E_WHEEL_CONTENT"):
+        project.release()
+    assert project.remote_refs() == refs
+
+
+def test_a_wheel_that_does_not_import_is_not_pushed(project: Project) -> None:
+    """Scenario 21."""
+    path = project.root / "nbs/01_core.ipynb"
+    path.write_text(
+        path.read_text().replace("def double", "import not_there\\n\\n\\ndef double")
+    )
+    for command in ("clean", "export"):
+        done = project.litml(command)
+        assert done.returncode == 0, done.stderr
+    push(project)
+    refs, before = project.remote_refs(), project.snapshot()
+    with pytest.raises(ReleaseError, match="E_SMOKE"):
+        project.release()
+    abort_project(project.look().project)
+    is_untouched(project, refs)
+    assert project.snapshot() == before
+
+
+@slow
+def test_an_artifact_that_was_changed_is_not_sent(
+    project: Project, proxy: Proxy
+) -> None:
+    """Scenario 43."""
+
+    def spoil(name: str, state: str, text: str) -> None:
+        if (name, state) == ("push", "done"):
+            dist = next((project.root / ".git/litml/release").glob("*/dist"))
+            wheel = max(dist.iterdir())
+            wheel.write_bytes(wheel.read_bytes() + b" ")
+
+    with quick(**FAST), pytest.raises(ReleaseError, match="E_ARTIFACT_CHANGED"):
+        project.release(events=Events(stage=spoil))
+    assert not any("py3" in name for name in proxy.posts())
+
+
+# Killed ------------------------------------------------------------------------------
+
+KILLED = """
+    import os, signal, sys
+    sys.path.insert(0, sys.argv[1])
+    from pathlib import Path
+    from releasing import FAST, quick
+    from litml.preflight import Look, read_settings
+    from litml.project import find_project
+    from litml.release import Events, release_project
+
+    where = sys.argv[2]
+
+    def die(name, state, text):
+        if f"{state} {name}" == where:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    project = find_project()
+    settings, environ = read_settings(project), dict(os.environ)
+    look = Look(project, settings, "minor", first=True, environ=environ)
+    with quick(**FAST):
+        if where == "mid upload":
+            from litml import journal
+            kept = journal.Journal.add
+            def add(self, event, **values):
+                kept(self, event, **values)
+                if event == "file-sent":
+                    os.kill(os.getpid(), signal.SIGKILL)
+            journal.Journal.add = add
+        release_project(look, Events(stage=die))
+"""
+BOUNDARIES = [
+    *[f"start {name}" for name in ("prepare", "build", "push", "upload")],
+    *[
+        f"done {name}"
+        for name in ("prepare", "build", "smoke", "push", "upload", "confirm")
+    ],
+    "mid upload",
+    "done ghrelease",
+]
+posix = pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
+
+
+@posix
+@pytest.mark.parametrize(
+    "where",
+    [
+        pytest.param(one, marks=() if one == "mid upload" else slow)
+        for one in BOUNDARIES
+    ],
+)
+def test_killed_anywhere_a_second_run_finishes(
+    where: str, project: Project, proxy: Proxy
+) -> None:
+    """Scenarios 22 to 28: nothing is sent twice, and nothing half is left."""
+    before = project.snapshot()
+    command = [
+        sys.executable,
+        "-c",
+        textwrap.dedent(KILLED),
+        str(Path(__file__).parent),
+        where,
+    ]
+    environ = {**ENVIRONMENT, **TOKEN, "LITML_RELEASE_PAUSE": "0.01"}
+    done = subprocess.run(
+        command, cwd=project.root, env=environ, capture_output=True, text=True
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert project.snapshot() == before, "the work tree is not touched"
+    early = where.split()[-1] in ("prepare", "build", "smoke") or where == "start push"
+    tagged = "refs/tags/v0.2.0" in project.remote_refs()
+    assert tagged is not early
+    finish(project)
+    is_complete(project, proxy)
+    sent = [name for name in proxy.posts() if name]
+    assert sorted(sent) == sorted(set(sent)), "nothing is sent twice"
+
+
+@slow
+def test_a_torn_line_of_the_journal_is_cut_off(project: Project, proxy: Proxy) -> None:
+    """Scenario 47."""
+    project.git("remote", "set-url", "origin", str(project.remote))
+
+    def tear(name: str, state: str, text: str) -> None:
+        if (name, state) == ("push", "start"):
+            project.remote.rename(project.remote.with_name("away"))
+
+    with quick(**FAST), pytest.raises(ReleaseError, match="E_REMOTE"):
+        project.release(events=Events(stage=tear))
+    project.remote.with_name("away").rename(project.remote)
+    [journal] = (project.root / ".git/litml/release").glob("*/journal.jsonl")
+    with journal.open("ab") as file:
+        file.write(b'{"event": "done", "stage": "pu')
+    finish(project)
+    is_complete(project, proxy)
+    assert all(json.loads(line) for line in journal.read_text().splitlines())
+
+
+# The remote --------------------------------------------------------------------------
+
+
+def install_hook(project: Project, name: str, text: str) -> Path:
+    hook = project.remote / "hooks" / name
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\n{text}\n")
+    hook.chmod(0o755)
+    return hook
+
+
+@pytest.mark.parametrize(
+    ("hook", "text"),
+    [
+        ("pre-receive", "echo protected >&2; exit 1"),
+        ("update", 'case "$1" in refs/tags/*) exit 1;; esac'),
+    ],
+)
+def test_a_push_that_is_refused(
+    project: Project, proxy: Proxy, hook: str, text: str
+) -> None:
+    """Scenarios 29 and 30: all or nothing is pushed."""
+    refs = project.remote_refs()
+    path = install_hook(project, hook, text)
+    assert stopped(project) == "E_PUSH"
+    assert project.remote_refs() == refs
+    assert project.git("tag", "--list") == ""
+    path.unlink()
+    finish(project)
+    is_complete(project, proxy)
+
+
+def push_from_elsewhere(project: Project, tag: bool) -> None:
+    clone = project.root.with_name("elsewhere")
+    project.git("clone", "--quiet", str(project.remote), str(clone))
+    for key, value in (("user.name", "B"), ("user.email", "b@example.org")):
+        project.git("config", key, value, cwd=clone)
+    project.git("commit", "--quiet", "--allow-empty", "-m", "other", cwd=clone)
+    if tag:
+        project.git("tag", "-a", "-m", "mine", "v0.2.0", cwd=clone)
+        project.git("push", "--quiet", "origin", "v0.2.0", cwd=clone)
+    else:
+        project.git("push", "--quiet", "origin", "main", cwd=clone)
+
+
+@slow
+@pytest.mark.parametrize(("tag", "code"), [(False, "E_MOVED"), (True, "E_TAG_MOVED")])
+def test_somebody_pushes_meanwhile(
+    project: Project, proxy: Proxy, tag: bool, code: str
+) -> None:
+    """Scenarios 31 and 32."""
+
+    def interfere(release: Any) -> dict[str, Any]:
+        push_from_elsewhere(project, tag)
+        return {"modules": 0}
+
+    assert stopped(project, smoke=interfere) == code
+    assert served(project, proxy) == []
+    abort_project(project.look().project)
+    project.git("pull", "--quiet", "--tags", "origin", "main")
+    with quick(**FAST):
+        release = project.release("0.3.0" if tag else "minor")
+    is_complete(project, proxy, release.plan.version)
+
+
+# The index ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(Fault("POST", POST, "status:503", times=2, skip=1), marks=slow),
+        pytest.param(Fault("POST", POST, "reset-mid", times=2, skip=1), marks=slow),
+        pytest.param(Fault("POST", POST, "status:429:1", times=1, skip=1), marks=slow),
+        Fault("POST", POST, "drop-response", times=2, skip=1),
+        pytest.param(Fault("GET", PAGE, "status:502", times=2, skip=2), marks=slow),
+        pytest.param(Fault("GET", PAGE, "stale", times=4, skip=1), marks=slow),
+        pytest.param(Fault("POST", POST, "hang:0.5", times=1, skip=1), marks=slow),
+    ],
+    ids=lambda fault: f"{fault.method}-{fault.action}",
+)
+def test_what_passes_is_waited_out(
+    project: Project, proxy: Proxy, fault: Fault
+) -> None:
+    """Scenarios 34, 36, 37, 38 and 41."""
+    proxy.faults.append(Fault(**vars(fault)))
+    finish(project)
+    is_complete(project, proxy)
+    if fault.action == "drop-response":
+        assert len(proxy.posts()) == 3, "the probe and each file once"
+
+
+def test_an_index_that_stays_down_is_finished_later(
+    project: Project, proxy: Proxy
+) -> None:
+    """Scenario 35."""
+    proxy.faults.append(Fault("POST", POST, "status:503", skip=2))
+    assert stopped(project) == "E_UPLOAD"
+    assert len(served(project, proxy)) == 1
+    assert "refs/tags/v0.2.0" in project.remote_refs()
+    with pytest.raises(ReleaseError, match="E_IRREVERSIBLE"):
+        abort_project(project.look().project)
+    proxy.requests.clear()
+    finish(project)
+    is_complete(project, proxy)
+    assert len(proxy.posts()) == 1, "only the missing file"
+
+
+@slow
+def test_a_token_that_is_revoked_between_the_files(
+    project: Project, proxy: Proxy
+) -> None:
+    """Scenario 39."""
+    proxy.faults.append(Fault("POST", POST, "status:403", skip=2))
+    assert stopped(project) == "E_AUTH"
+    assert len(served(project, proxy)) == 1
+    finish(project)
+    is_complete(project, proxy)
+
+
+@slow
+def test_a_file_that_is_refused_is_not_sent_again(
+    project: Project, proxy: Proxy
+) -> None:
+    """Scenario 40."""
+    proxy.faults.append(Fault("POST", POST, "status:413", skip=1))
+    assert stopped(project) == "E_REJECTED"
+    assert len(proxy.posts()) == 2
+    assert served(project, proxy) == []
+
+
+@slow
+def test_another_file_under_our_name(
+    project: Project, proxy: Proxy, tmp_path: Path
+) -> None:
+    """Scenario 42."""
+
+    def take_the_name(name: str, state: str, text: str) -> None:
+        if (name, state) != ("push", "done"):
+            return
+        dist = next((project.root / ".git/litml/release").glob("*/dist"))
+        mine = min(dist.iterdir())
+        other = tmp_path / mine.name
+        import zipfile
+
+        with zipfile.ZipFile(mine) as old, zipfile.ZipFile(other, "w") as new:
+            for item in old.namelist():
+                new.writestr(item, old.read(item) + b"\n")
+        from litml.indexes import Index, send_file
+
+        address = proxy.target
+        index = Index(f"{address}/", f"{address}/simple")
+        sent = send_file(index, other, {**ENVIRONMENT, **TOKEN})
+        assert sent.accepted, sent
+
+    with quick(**FAST), pytest.raises(ReleaseError, match="E_CONFLICT"):
+        project.release(events=Events(stage=take_the_name))
+
+
+@slow
+def test_given_up_after_the_push(project: Project, proxy: Proxy) -> None:
+    """Scenario 45."""
+    proxy.faults.append(Fault("POST", POST, "status:503", skip=1))
+    assert stopped(project) == "E_UPLOAD"
+    project.git("rev-parse", "v0.2.0")
+    proxy.faults.clear()
+    assert "tag was removed" in abort_project(project.look().project)
+    assert "refs/tags/v0.2.0" not in project.remote_refs()
+    assert project.git("tag", "--list") == ""
+    assert served(project, proxy) == []
+
+
+@slow
+def test_status_says_where_it_stands(project: Project, proxy: Proxy) -> None:
+    proxy.faults.append(Fault("POST", POST, "status:503", skip=2))
+    assert stopped(project) == "E_UPLOAD"
+    proxy.faults.clear()
+    done = project.litml("release", "--status")
+    assert done.returncode == 1
+    assert "tag: pushed" in done.stdout
+    assert "public: tiny" in done.stdout
+    assert "stopped: " in done.stdout
+    done = project.litml("release", "0.9.0")
+    assert "the release of 0.2.0 is under way" in done.stderr
+
+
+# Two at once, and a user who works on ------------------------------------------------
+
+
+def test_two_at_once(project: Project, proxy: Proxy) -> None:
+    """Scenario 44."""
+    seen: list[str] = []
+
+    def second(name: str, state: str, text: str) -> None:
+        if (name, state) == ("build", "start"):
+            done = project.litml("release", "minor", "--first")
+            seen.append(done.stderr)
+
+    with quick(**FAST):
+        project.release(events=Events(stage=second))
+    assert "E_LOCKED" in seen[0]
+    is_complete(project, proxy)
+
+
+@slow
+def test_the_user_works_on_meanwhile(project: Project, proxy: Proxy) -> None:
+    """Scenario 48."""
+
+    def work(name: str, state: str, text: str) -> None:
+        if (name, state) == ("build", "start"):
+            project.write("README.md", "# in the middle of something\n")
+            project.git("clean", "-fdq")
+
+    with quick(**FAST):
+        release = project.release(events=Events(stage=work))
+    is_complete(project, proxy)
+    assert (project.root / "README.md").read_text() == "# in the middle of something\n"
+    assert release.journal.result("finish") == {"moved": False}
+    assert threading.active_count() < 20
