@@ -471,14 +471,17 @@ class CheckReport:
 def check_project(
     project: Project,
     *,
-    examples: bool = True,
+    examples: bool | None = None,
     tell: Callable[[str], None] = lambda tool: None,
 ) -> CheckReport:
     """Run every tool that the project has configured, on package and notebooks.
 
-    With `examples`, type checkers see the cells that are not exported as well. `tell`
-    is called with the name of a tool that is done.
+    With `examples`, type checkers see the cells that are not exported as well; without
+    a word about it the configuration decides. `tell` is called with the name of a tool
+    that is done.
     """
+    if examples is None:
+        examples = project.config.check_examples
     tools = find_tools(project.root)
     has_types = not tools.keys().isdisjoint({"mypy", "pyright"})
     sheets = write_sheets(project) if examples and has_types else {}

@@ -85,17 +85,31 @@ def show_report(report: ExportReport, *, check: bool, as_json: bool) -> int:
 
 # %% run_watch
 def add_watch(parser: ArgumentParser) -> None:
-    """Add the arguments of `litml watch`, which has none."""
+    """Add the arguments of `litml watch`."""
+    parser.add_argument(
+        "--clean",
+        action="store_true",
+        help="clean notebooks, too, but for what their cells show",
+    )
 
 
 def run_watch(arguments: Namespace) -> int:
     """Export after every save of a notebook, until interrupted."""
+    from litml.git import settle
     from litml.package import watch_project
     from litml.project import find_project
+    from litml.server import clean_file
 
     project = find_project()
+    cleans = getattr(arguments, "clean", False)  # `export --watch` has no such option
+
+    def tend(paths: list[Path]) -> None:
+        for path in paths if cleans else ():
+            clean_file(path, project)
+        settle(project.root, paths)
+
     print(f"watching {project.config.notebooks}/ (Ctrl-C ends it)", flush=True)
-    for report in watch_project(project):
+    for report in watch_project(project, saved=tend):
         show_report(report, check=False, as_json=False)
         sys.stdout.flush()
     return FINE
@@ -110,8 +124,7 @@ def add_check(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--examples",
         action=BooleanOptionalAction,
-        default=True,
-        help="type-check cells that are not exported, too",
+        help="type-check cells that are not exported, too; default: as configured",
     )
     add_json(parser)
 

@@ -51,6 +51,7 @@ class Config:
     readme: str = ""
     timeout: float = 600.0
     test_flags: tuple[str, ...] = ()
+    check_examples: bool = True
     tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -87,6 +88,7 @@ KINDS: dict[str, Kind] = {
     "readme": (str, "a string"),
     "timeout": ((int, float), "a number of seconds"),
     "test-flags": (list, "a list of strings"),
+    "check-examples": (bool, "true or false"),
     **{name: (dict, "a table") for name in TABLES},
 }
 

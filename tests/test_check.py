@@ -104,6 +104,13 @@ def test_without_examples(faulty: Sandbox) -> None:
     found = show(check(faulty, examples=False).findings)
     assert "mypy return-value read 6" in found
     assert not any("example" in one for one in found)
+    config = faulty.root / "pyproject.toml"
+    said = config.read_text().replace(
+        "[tool.litml]", "[tool.litml]\ncheck-examples = false"
+    )
+    config.write_text(said)
+    assert show(check(faulty).findings) == found
+    assert "mypy arg-type example 4" in show(check(faulty, examples=True).findings)
 
 
 def test_the_command_line(
