@@ -520,14 +520,19 @@ def next_record(run: Run, report: ExportReport, transaction: Transaction) -> Rec
 # ## Watching
 # %% watch_project
 def watch_project(
-    project: Project, stop: threading.Event | None = None
+    project: Project,
+    stop: threading.Event | None = None,
+    saved: Callable[[list[Path]], object] = lambda paths: None,
 ) -> Iterator[ExportReport]:
-    """Export now and after every change of a notebook, until `stop` is set."""
+    """Export now and after every change of a notebook, until `stop` is set.
+
+    `saved` is called with the files that were saved, before they are exported.
+    """
     from watchfiles import watch
 
     last = export_project(project)
     yield last
-    for _ in watch(
+    for changes in watch(
         project.notebooks_dir,
         watch_filter=lambda _, path: path.endswith((".ipynb", *TEXTS)),
         stop_event=stop,
@@ -535,6 +540,7 @@ def watch_project(
         rust_timeout=3000,
         yield_on_timeout=True,
     ):
+        saved([Path(path) for _, path in changes])
         report = export_project(project)
         if report.written or str(report) != str(last):
             yield report

@@ -7,14 +7,22 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from litml.canonical import OddFile, load_tree, write_tree
 from litml.clean import clean_tree, parse_policy
+from litml.files import Transaction, locked, state_dir
 from litml.git import settle
 from litml.notebook import LitmlError
 from litml.package import export_project
 from litml.project import Project, find_project
 from litml.text import is_notebook
 
-__all__ = ["clean_content", "project_of", "has_configuration", "Saver"]
+__all__ = [
+    "clean_content",
+    "clean_file",
+    "project_of",
+    "has_configuration",
+    "Saver",
+]
 
 
 # ## Before the save
@@ -23,17 +31,32 @@ def clean_content(content: dict[str, Any], project: Project) -> None:
     """Clean the tree of a notebook in place, but for what its cells show."""
     policy = parse_policy(project.config.tables.get("clean", {}))
     cells = content["cells"]
-    kept = [
-        {
-            key: cell[key]
-            for key in ("source", "outputs", "execution_count")
-            if key in cell
-        }
+    shown = [
+        {key: cell[key] for key in ("outputs", "execution_count") if key in cell}
         for cell in cells
     ]
     clean_tree(content, policy)
-    for cell, values in zip(cells, kept, strict=True):
+    for cell, values in zip(cells, shown, strict=True):
         cell.update(values)
+
+
+# %% clean_file
+def clean_file(path: Path, project: Project) -> bool:
+    """Clean a notebook's file, but for what its cells show; return if it changed.
+
+    Raises `WriteError` if it cannot be written.
+    """
+    try:
+        raw = path.read_bytes() if path.suffix == ".ipynb" else b""
+        tree = load_tree(raw)
+    except (OSError, OddFile):
+        return False
+    clean_content(tree, project)
+    state = state_dir(project.root)
+    with locked(state), Transaction(state) as transaction:
+        changed = transaction.stage(path, write_tree(tree))
+        transaction.commit()
+    return changed
 
 
 # ## Which project
