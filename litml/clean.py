@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from litml.canonical import (
@@ -38,7 +39,9 @@ __all__ = [
     "find_word",
     "find_directive",
     "settle_text",
+    "last_state",
     "merge_streams",
+    "stream_of",
     "WIDGET",
     "settle_output",
     "settle_data",
@@ -211,7 +214,7 @@ def find_directive(text: str) -> str:
 def settle_text(text: str) -> str:
     """Return a text without addresses, and without what was overwritten by `\\r`."""
     if "\r" in text:
-        text = re.sub(r"[^\n]*\r(?=[^\r\n])", "", text)
+        text = "\n".join(map(last_state, text.split("\n")))
     while " at 0x" in text:
         shorter = re.sub(r" at 0x[0-9a-fA-F]{6,}", "", text)
         if shorter == text:
@@ -220,18 +223,27 @@ def settle_text(text: str) -> str:
     return text
 
 
+def last_state(line: str) -> str:
+    """Return what is seen of a line at the end; a `\\r` that ends it stays."""
+    written = line.rstrip("\r")
+    return line[written.rfind("\r") + 1 :]
+
+
 def merge_streams(outputs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return outputs with neighbours of one stream in one."""
     found: list[dict[str, Any]] = []
-    for output in outputs:
-        last = found[-1] if found else {}
-        pair = [one.get("output_type") for one in (last, output)]
-        if pair == ["stream"] * 2 and last.get("name") == output.get("name"):
-            text = "".join(last.get("text", "")) + "".join(output.get("text", ""))
-            found[-1] = {**last, "text": text}
-        else:
-            found.append(output)
+    for (kind, _), group in groupby(outputs, key=stream_of):
+        several = list(group)
+        if kind == "stream" and len(several) > 1:
+            text = "".join("".join(one.get("text", "")) for one in several)
+            several = [{**several[0], "text": text}]
+        found += several
     return found
+
+
+def stream_of(output: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return what the outputs of one stream have in common."""
+    return output.get("output_type"), output.get("name")
 
 
 # %% settle_output
@@ -251,6 +263,8 @@ def settle_output(output: dict[str, Any], widgets: bool) -> dict[str, Any]:
         found["text"] = settle_lines(found["text"])
     if "traceback" in found:
         found["traceback"] = [settle_text(line) for line in found["traceback"]]
+    if isinstance(found.get("evalue"), str):
+        found["evalue"] = settle_text(found["evalue"])
     if "data" in found:
         data = found["data"].items()
         kept = {mime: value for mime, value in data if widgets or mime != WIDGET}

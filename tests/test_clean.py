@@ -440,6 +440,17 @@ def test_a_progress_bar_ends_in_its_last_state() -> None:
     assert kept(show("50%\r"), show("100%\r")) == [show(["100%\r"])]
 
 
+def test_long_lines_and_many_outputs() -> None:
+    """Each takes minutes where a rule needs the square of the length."""
+    line = "x" * 500_000
+    assert kept(show(f"{line}\n1\r2")) == [show([f"{line}\n", "2"])]
+    assert kept(*[show(f"\r{line[:1000]}{n}") for n in range(3000)]) == [
+        show([f"{line[:1000]}2999"])
+    ]
+    assert kept(show(line + " at 0x" * 50_000)) == [show([line + " at 0x" * 50_000])]
+    assert kept(show("\r" * 99_999)) == [show(["\r"] * 99_999)]
+
+
 def test_two_runs_show_the_same() -> None:
     addresses = "0x7f3a5c0b2d90", "0x000001F2C0DE"
     runs = [
@@ -451,7 +462,7 @@ def test_two_runs_show_the_same() -> None:
             {
                 "output_type": "error",
                 "ename": "E",
-                "evalue": "",
+                "evalue": f"<M at {address}>",
                 "traceback": [f"<M at {address}>", "2"],
             },
         )
