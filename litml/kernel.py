@@ -189,7 +189,9 @@ def describe_exit(code: int) -> str:
     if code >= 0:
         return f"exit code {code}"
     try:
-        return f"killed by {signal.Signals(-code).name}"
+        name = signal.Signals(-code).name
+        hint = ", as the system does when memory runs out" if name == "SIGKILL" else ""
+        return f"killed by {name}{hint}"
     except ValueError:
         return f"killed by signal {-code}"
 
@@ -385,8 +387,8 @@ class Kernel:
         noticed = self.read_reports()
         if alive and not noticed:
             return Failure("NeverEnds", "the process does not end")
-        void = "Leaving" if alive else "NeverEnds"
-        return next((one for one in noticed if one.name != void), None)
+        void = ["Leaving"] if alive else ["Leaving", "NeverEnds"]
+        return next((one for one in noticed if one.name not in void), None)
 
     def kill(self) -> None:
         """Kill the kernel's process group at once, where there are such groups."""
