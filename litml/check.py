@@ -18,10 +18,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from litml.clean import parse_policy
 from litml.files import locked, state_dir
+from litml.git import GitError, list_index
+from litml.modules import find_faults
 from litml.notebook import LitmlError, Location
 from litml.package import export_project
 from litml.parts import locate
+from litml.probe import find_gap
 from litml.project import Project, list_notebooks
 from litml.sheet import Sheet, make_sheet
 from litml.text import read_source
@@ -452,6 +456,22 @@ def check_export(project: Project) -> Iterator[Finding]:
         yield Finding("litml", "outdated", message, Location(name))
 
 
+# %% check_git
+def check_git(project: Project) -> Iterator[Finding]:
+    """Yield what is wrong with the notebooks in git, and with this clone."""
+    policy = parse_policy(project.config.tables.get("clean", {}))
+    if gap := find_gap(project.root):
+        message = f"{gap}; run `litml install-hooks`"
+        yield Finding("litml", "hooks", message, Location(".gitattributes"), "warning")
+    try:
+        names = [entry.path for entry in list_index(project.root)]
+        faults = find_faults(project.root, names, lambda name: policy)
+    except GitError:
+        return
+    for name, fault in faults:
+        yield Finding("litml", "git", fault, Location(name))
+
+
 # ## The check
 # %% CheckReport
 @dataclass(frozen=True, slots=True)
@@ -488,7 +508,8 @@ def check_project(
     remarks = ask_tools(tools, project, sheets, tell)
     finder = Finder(project, sheets)
     found = [one for remark in remarks if (one := finder.find(remark))]
-    merged = merge_findings([*check_export(project), *found])
+    own = [*check_export(project), *check_git(project)]
+    merged = merge_findings([*own, *found])
     return CheckReport(tuple(sorted(merged, key=finder.order)), ("litml", *tools))
 
 

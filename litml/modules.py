@@ -5,7 +5,7 @@ should not hold.
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,8 @@ __all__ = [
     "find_fault",
     "find_secret",
     "find_staged_faults",
-    "is_filtered",
+    "find_faults",
+    "keep_filtered",
     "NOTED",
     "read_merged",
     "HEADS",
@@ -90,29 +91,50 @@ def find_secret(cells: Sequence[dict[str, Any]]) -> str:
 
 # %% find_staged_faults
 def find_staged_faults(top: Path) -> list[str]:
-    """Return what is wrong with staged notebooks that litml's filter is set for."""
+    """Return what is wrong with staged notebooks, in a hook."""
     words = ("diff", "--cached", "--name-only", "-z", "--diff-filter=d")
     told = os.fsdecode(run_git(top, *words, inherit=True))
-    names = [name for name in told.split("\0") if name.endswith(".ipynb")]
-    names = [name for name in names if is_filtered(top, name)]
-    entries = list_index(top, names, inherit=True) if names else []
-    blobs = read_blobs(top, [entry.id for entry in entries])
-    policies: dict[str, Policy] = {}
+    known: dict[str, Policy] = {}
+    faults = find_faults(
+        top, told.split("\0"), lambda name: find_policy(name, known), inherit=True
+    )
+    return [f"{name}: {fault}" for name, fault in faults]
+
+
+def find_faults(
+    folder: Path,
+    names: Iterable[str],
+    policy_of: Callable[[str], Policy],
+    *,
+    inherit: bool = False,
+) -> list[tuple[str, str]]:
+    """Return names of notebooks in the index, and why they should not be there.
+
+    Only those are looked at that the attributes give to the filter of litml.
+    """
+    names = [name for name in names if name.endswith(".ipynb")]
+    names = keep_filtered(folder, names, inherit)
+    entries = list_index(folder, names, inherit=inherit) if names else []
+    blobs = read_blobs(folder, [entry.id for entry in entries])
     faults = []
     for entry in entries:
         try:
-            fault = find_fault(blobs[entry.id], find_policy(entry.path, policies))
+            fault = find_fault(blobs[entry.id], policy_of(entry.path))
         except PolicyError as error:
             fault = str(error)
         if fault:
-            faults.append(f"{entry.path}: {fault}")
+            faults.append((entry.path, fault))
     return faults
 
 
-def is_filtered(top: Path, name: str) -> bool:
-    """Is litml's filter set for a file?"""
-    told = run_git(top, "check-attr", "-z", "filter", "--", name, inherit=True)
-    return told.split(b"\0")[2] == b"litml"
+def keep_filtered(folder: Path, names: list[str], inherit: bool) -> list[str]:
+    """Return the files that the attributes give to the filter of litml."""
+    asked = "".join(f"{name}\0" for name in names).encode(errors="surrogateescape")
+    words = ("check-attr", "-z", "--stdin", "filter")
+    told = run_git(folder, *words, data=asked, inherit=inherit) if names else b""
+    values = told.split(b"\0")[2::3]
+    pairs = zip(names, values, strict=True)
+    return [name for name, value in pairs if value == b"litml"]
 
 
 # ## What a merge left
