@@ -315,6 +315,7 @@ class CellItem(NotebookItem):
 
     parent: NotebookFile
     obj = None  # what other items test is a function
+    obj = None  # what other items test is a function
 
     def __init__(self, *, index: int, **more: Any) -> None:
         super().__init__(**more)

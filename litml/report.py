@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,15 +63,19 @@ def execute_copy(
     for outputs.
     """
     own = {step.cell for step in steps if not step.notebook}
-    done = [run for run, step in zip(runs, steps, strict=False) if not step.notebook]
+    done = [
+        replace(run, outputs=tuple(cap_outputs(run.outputs)))
+        for run, step in zip(runs, steps, strict=False)
+        if not step.notebook
+    ]
     left = own - {run.cell for run in done}
     unrun = [CellRun(cell, Status.NOT_RUN) for cell in sorted(left)]
     copy = save_outputs(notebook, NotebookRun(notebook.name, (*done, *unrun)))
     failures = {run.cell: run.failure for run in done if run.failure}
     for cell in copy.cells:
         if cell.kind == "code":
-            outputs = cap_outputs(cell.outputs)
-            cell.data["outputs"] = add_failure(outputs, failures.get(cell.id))
+            failure = failures.get(cell.id)
+            cell.data["outputs"] = add_failure(cell.outputs, failure)
     if notebook.name.endswith(".ipynb"):
         return copy.to_bytes()
     cells = [cell.data for cell in copy.cells]

@@ -505,7 +505,7 @@ def list_source(source: str, line: int | None, around: int = 10) -> str:
 # %% UNSTABLE
 UNSTABLE = [
     (re.compile(r" at 0x[0-9a-fA-F]+"), ""),
-    (re.compile(r"[^\s\"']*[/\\]ipykernel_\d+[/\\]\d+\.py"), "<cell>"),
+    (re.compile(r"(?<![^\s\"'])[^\s\"']*[/\\]ipykernel_\d+[/\\]\d+\.py"), "<cell>"),
     (re.compile(r"(In ?\[)\d+(\])"), r"\1 \2"),
 ]
 
