@@ -78,8 +78,7 @@ class Ahead:
 
     def stop(self) -> None:
         """Let no more notebooks begin, and end those that run."""
-        for turn in list(self.turns.values()):
-            self.release(turn.runner)
+        self.loop.run(self.drop_all())
 
     async def begin(self, turn: Turn) -> None:
         """Queue a turn."""
@@ -102,8 +101,9 @@ class Ahead:
         """Wait for a step, or run up to it if it was not planned or not begun."""
         turn = self.turns.get(id(runner))
         if turn is None or not turn.begun:
-            await self.drop(runner)
-            if len(runner.runs) <= index and not runner.failed:
+            if turn and turn.task:
+                turn.task.cancel()
+            if len(runner.runs) <= max(index, 0) and not runner.failed:
                 await runner.open()
             await runner.run_to(index)
             return
@@ -114,11 +114,19 @@ class Ahead:
             turn.task.result()
 
     async def drop(self, runner: Runner) -> None:
-        """Forget a turn, which ends its kernel."""
+        """End a notebook's kernel; if it had a turn, that is over."""
         if turn := self.turns.pop(id(runner), None):
             turn.let_go.set()
             if turn.task and not turn.over:
                 turn.task.cancel()
             if turn.task:
                 await asyncio.wait([turn.task])
-            await runner.close()
+        await runner.close()
+
+    async def drop_all(self) -> None:
+        """Forget all turns, first those that would begin when others end."""
+        turns = list(self.turns.values())
+        for turn in turns:
+            if turn.task and not turn.begun:
+                turn.task.cancel()
+        await asyncio.gather(*(self.drop(turn.runner) for turn in turns))

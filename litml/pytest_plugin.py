@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from litml.ahead import Ahead
     from litml.items import CellItem
     from litml.report import Entry
 
@@ -28,6 +29,8 @@ __all__ = [
     "pytest_collect_file",
     "collect_notebook",
     "pytest_collection_finish",
+    "pytest_runtestloop",
+    "plan_ahead",
     "pytest_runtest_makereport",
     "pytest_make_collect_report",
     "pytest_terminal_summary",
@@ -79,6 +82,8 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
         "only the K-th of N equal shares of the tests"}),
     ("--litml-store", {"metavar": "DIR", "help":
         "where results are kept; a CI can carry it from run to run"}),
+    ("--litml-jobs", {"metavar": "N", "type": int, "default": 1, "help":
+        "run so many notebooks at the same time"}),
     ("--litml-progress", {"action": "store_true", "help":
         "show on a terminal what is running"}),
 ]  # fmt: skip
@@ -173,6 +178,42 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     from litml.session import refuse_words, shared_of
 
     refuse_words(words, shared_of(session.config).params)
+
+
+# %% pytest_runtestloop
+@pytest.hookimpl(wrapper=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    """Have notebooks run ahead while the tests are run; pytest calls this."""
+    config = session.config
+    jobs = config.getoption("--litml-jobs")
+    spread = config.pluginmanager.hasplugin("dsession")
+    spread = spread or hasattr(config, "workerinput")
+    if jobs < 2 or spread or config.option.usepdb or config.option.collectonly:
+        return (yield)
+    from litml.session import shared_of
+
+    ahead = shared_of(config).run_ahead(jobs)
+    try:
+        plan_ahead(session, ahead)
+        return (yield)
+    finally:
+        ahead.stop()
+
+
+def plan_ahead(session: pytest.Session, ahead: "Ahead") -> None:
+    """Have notebooks run up to the last of their cells that is to be tested."""
+    from litml.front import read_front
+    from litml.items import CellItem, NotebookFile
+
+    chooser = session.config.pluginmanager.getplugin("litml-chooser")
+    last: dict[NotebookFile, int] = {}
+    for item in session.items:
+        if isinstance(item, CellItem) and not item.step.skip:
+            last[item.parent] = max(item.index, last.get(item.parent, 0))
+    for file, index in last.items():
+        known = chooser is not None and file in chooser.known
+        if file.runner and not (known or read_front(file.notebook).fixtures):
+            ahead.plan(file.runner, index)
 
 
 # ## Tracebacks

@@ -32,7 +32,10 @@ def add_test(parser: ArgumentParser) -> None:
         "--timeout", type=float, metavar="SECONDS", help="time limit of a cell"
     )
     parser.add_argument(
-        "--jobs", default="", metavar="N", help="run N at once, with pytest-xdist"
+        "--jobs",
+        default="",
+        metavar="N",
+        help="run N notebooks at once; `auto` for one a core",
     )
     parser.add_argument(
         "--artifacts", metavar="DIR", help="keep executed copies of what fails"
@@ -63,8 +66,6 @@ def add_test(parser: ArgumentParser) -> None:
 # %% run_test
 def run_test(arguments: Namespace) -> int:
     """Run the project's tests, notebooks included, with pytest."""
-    from importlib.util import find_spec
-
     from litml.project import find_project
     from litml.testing import Wishes, pytest_words, read_testing
 
@@ -81,8 +82,7 @@ def run_test(arguments: Namespace) -> int:
         short=tuple(arguments.short),
         rest=tuple(arguments.rest),
     )
-    has_xdist = find_spec("xdist") is not None
-    words = pytest_words(read_testing(project), wishes, has_xdist)
+    words = pytest_words(read_testing(project), wishes)
     code = run_pytest(words, find_start(arguments.rest, project.root))
     return {0: FINE, 1: PROBLEMS, 5: PROBLEMS, -SIGINT: 130}.get(code, FAULT)
 

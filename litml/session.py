@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from litml.ahead import Ahead
 from litml.cells import split_words
 from litml.coverage import copy_options, coverage_codes
 from litml.front import read_front
@@ -17,7 +18,7 @@ from litml.kernel import Loop
 from litml.notebook import LitmlError, Notebook, suggest
 from litml.params import check_words, label, read_params, split_pairs
 from litml.project import Project, find_project, list_notebooks
-from litml.run import Policy, Step, make_policy, plan_notebook
+from litml.run import Policy, Runner, Step, make_policy, plan_notebook
 from litml.testing import Testing, check_names, read_testing, rows_of
 from litml.text import is_notebook, read_source
 
@@ -86,6 +87,7 @@ class Shared:
         self.config = config
         self.projects: dict[Path, Opened] = {}
         self.loop: Loop | None = None
+        self.ahead: Ahead | None = None
         self.params: set[str] = set()  # names of parameters of any notebook
 
     def open_project(self, root: Path) -> Opened:
@@ -116,6 +118,23 @@ class Shared:
         """Return the event loop, which runs in a thread from now on."""
         self.loop = self.loop or Loop()
         return self.loop
+
+    def reach(self, runner: Runner, index: int) -> None:
+        """Run a notebook up to a step, or a failure. Raises `LitmlError`.
+
+        If it runs ahead of its turn, only wait for that.
+        """
+        self.run_ahead(1).reach(runner, index)
+
+    def run_ahead(self, jobs: int) -> Ahead:
+        """Return what runs notebooks ahead of their turn, `jobs` at a time."""
+        self.ahead = self.ahead or Ahead(self.open_loop(), jobs)
+        return self.ahead
+
+    def release(self, runner: Runner) -> None:
+        """End a notebook's kernel."""
+        if self.ahead:
+            self.ahead.release(runner)
 
 
 SHARED = pytest.StashKey[Shared]()

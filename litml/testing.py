@@ -1,6 +1,7 @@
 # Exported from nbs/13_testing.ipynb. Edit either side, then run `litml sync`.
 """Read what a project says about its tests, and look at a kernel from inside."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -123,12 +124,12 @@ class Wishes:
     rest: tuple[str, ...] = ()
 
 
-def pytest_words(testing: Testing, wishes: Wishes, has_xdist: bool) -> list[str]:
+def pytest_words(testing: Testing, wishes: Wishes) -> list[str]:
     """Return the words for a command line of pytest."""
     words = [*testing.args, "--litml-progress"]
     jobs = wishes.jobs or str(testing.jobs)
-    if has_xdist and jobs != "1" and "--pdb" not in wishes.rest:
-        words += ["-n", jobs]
+    if jobs != "1":
+        words.append(f"--litml-jobs={os.cpu_count() or 1 if jobs == 'auto' else jobs}")
     if wishes.needs:
         words.append(f"--litml-needs={wishes.needs}")
     if wishes.timeout is not None:
