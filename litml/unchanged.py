@@ -5,11 +5,11 @@ affect, or this machine's share of them.
 
 import itertools
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -156,6 +156,27 @@ def read_wanted(config: pytest.Config) -> Wanted:
     )
 
 
+# %% known_reports
+def known_reports(item: pytest.Item) -> Iterator[pytest.TestReport]:
+    """Yield the three reports of a test that is not run and passes."""
+    said = [*item.user_properties, ("litml", "unchanged")]
+    when: tuple[Literal["setup", "call", "teardown"], ...] = (
+        "setup",
+        "call",
+        "teardown",
+    )
+    for name in when:
+        yield pytest.TestReport(
+            nodeid=item.nodeid,
+            location=item.location,
+            keywords=dict.fromkeys(item.keywords, 1),
+            outcome="passed",
+            longrepr=None,
+            when=name,
+            user_properties=said,
+        )
+
+
 # %% Chooser
 class Chooser:
     """A plug-in that decides which of the collected notebooks run."""
@@ -166,6 +187,8 @@ class Chooser:
         self.books: dict[Path, Book] = {}
         self.seconds: dict[str, float] = {}
         self.told: dict[str, str] = {}  # why a notebook runs
+        self.known: set[NotebookFile] = set()
+        self.keepers: dict[NotebookFile, Callable[[], None]] = {}
         self.answers = tempfile.TemporaryDirectory(prefix="litml-answers-")
         self.numbers = itertools.count()
 
@@ -244,10 +267,11 @@ class Chooser:
         book = self.book_of(file)
         if self.wanted.unchanged and not measured:
             reason = book.find_reason(file, runner)
-            file.known = not reason
+            if not reason:
+                self.known.add(file)
+                return
             self.told[file.nodeid] = reason
-        if not file.known:
-            self.watch(file, runner, book)
+        self.watch(file, runner, book)
 
     def watch(self, file: NotebookFile, runner: Runner, book: Book) -> None:
         """Have the kernel say what it reads, and keep that at the end."""
@@ -259,11 +283,36 @@ class Chooser:
         )
 
         def keep() -> None:
-            if runner.runs:
+            if runner.runs:  # else no cell was asked for
                 started = min(runner.begun.values(), default=0.0)
                 book.keep(file, runner, answer, started)
 
-        file.at_end = keep
+        self.keepers[file] = keep
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> bool | None:
+        """Report a cell that is known to pass; pytest calls this to run an item."""
+        if item.parent not in self.known:
+            return None
+        item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+        for report in known_reports(item):
+            item.ihook.pytest_runtest_logreport(report=report)
+        item.session._setupstate.teardown_exact(nextitem)
+        item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+        return True
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_teardown(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> None:
+        """Keep what a notebook's run has taught, before its last cell is torn down."""
+        file = item.parent
+        if isinstance(file, NotebookFile) and file is not getattr(
+            nextitem, "parent", 0
+        ):
+            self.keepers.pop(file, lambda: None)()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report: Any) -> tuple[str, str, Any] | None:
