@@ -197,16 +197,16 @@ class NotebookFile(pytest.Module):
         suffix = f"[{label(self.values)}]" if self.values else ""
         if self.broken:
             name = f"broken{suffix}"
-            yield BrokenItem.from_parent(self, name=name, message=self.broken)
+            more = {"name": name, "nodeid": f"{self.nodeid}::{name}"}
+            yield BrokenItem.from_parent(self, message=self.broken, **more)
             return
         places = locate_cells(self.notebook.raw)
         for index, step in steps:
-            yield CellItem.from_parent(
-                self,
-                name=f"{step.cell}{suffix}",
-                index=index,
-                row=places.get(step.cell, 0),
-            )
+            name = f"{step.cell}{suffix}"
+            # Said in full, so that pytest takes the brackets for what they are.
+            more = {"name": name, "nodeid": f"{self.nodeid}::{name}"}
+            row = places.get(step.cell, 0)
+            yield CellItem.from_parent(self, index=index, row=row, **more)
 
     def prepare(self) -> list[tuple[int, Step]]:
         """Make the runner; return the steps that are items, with their indexes."""
