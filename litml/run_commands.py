@@ -161,6 +161,7 @@ def run_run(arguments: Namespace) -> int:
 def run_one(path: Path, arguments: Namespace, policy: Policy, project: Project) -> int:
     """Execute one notebook, print its verdict, and keep what was asked for."""
     from litml.files import Transaction, locked, state_dir
+    from litml.git import settle
     from litml.run import describe_failure, run_notebook, save_outputs
 
     notebook = open_notebook(path, project)
@@ -174,6 +175,7 @@ def run_one(path: Path, arguments: Namespace, policy: Policy, project: Project) 
         with locked(state), Transaction(state) as transaction:
             transaction.stage(path, save_outputs(notebook, run).to_bytes())
             transaction.commit()
+        settle(project.root, [path.resolve()])
     if run.failed is None:
         print(f"passed: {notebook.name}, {len(run.cells)} cells")
         return FINE
