@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -396,6 +397,7 @@ def test_conflict_markers_in_the_file_do_not_stop_git(clone: Clone) -> None:
 def test_the_filter_loads_nothing_but_the_standard_library() -> None:
     script = """
 import sys
+import time
 before = set(sys.modules)
 sys.path.append(sys.argv[1])
 import litml.filter
@@ -439,3 +441,16 @@ def test_no_output_is_in_any_blob(clone: Clone) -> None:
     for id in ids.split():
         assert secret not in clone.git("cat-file", "-p", id), id
     assert os.path.getsize(clone.root / ".git/litml/outputs.sqlite")
+
+
+def test_a_run_in_place_is_no_change(clone: Clone) -> None:
+    path = clone.save(code("say", "print('a longer text' * 9)"))
+    clone.commit()
+    time.sleep(1.1)  # git looks twice at files younger than its index
+    done = clone.litml("run", "--inplace", NAME, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert b"a longer text" in path.read_bytes() and clone.status() == ""
+    clone.git("checkout", "-q", "-b", "other")
+    path.write_bytes(path.read_bytes().replace(b"print(", b"print(1, "))
+    done = clone.litml("run", "--inplace", NAME, timeout=120)
+    assert clone.status() == f" M {NAME}\n" and not clone.git("diff", "--cached")

@@ -352,3 +352,17 @@ def test_what_was_in_git_before_is_counted(bare: Clone) -> None:
     bare.git("add", "--renormalize", ".")
     bare.commit()
     assert "in the form of today" not in bare.litml("install-hooks").stderr
+
+
+def test_check_tells_of_both(clone: Clone, tmp_path: Path) -> None:
+    clone.save(LOAD)
+    clone.commit()
+    assert clone.litml("check").returncode == 0
+    clone.git("clone", "-q", clone.root, tmp_path / "other")
+    other = open_clone(tmp_path / "other")
+    done = other.litml("check")
+    assert done.returncode == 0 and "litml install-hooks" in done.stdout
+    other.save(LOAD, FIT)
+    other.commit()
+    done = other.litml("check")
+    assert done.returncode == 1 and f"{NAME}: not in the form" in done.stdout
