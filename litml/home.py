@@ -28,6 +28,8 @@ from litml.recover import (
     names_in,
     read_statements,
     recover_pieces,
+    rename_patch,
+    renamed_methods,
     trim,
 )
 
@@ -39,6 +41,7 @@ __all__ = [
     "drop_derived",
     "refuse_headings",
     "headings_of",
+    "follow_methods",
     "sync_docstring",
     "is_title",
     "sync_imports",
@@ -188,6 +191,20 @@ def without_comments(text: str, unwanted: set[str]) -> tuple[str, list[str]]:
     dropped = {i: lines[i] for i in outside if lines[i] in unwanted}
     kept = [line for i, line in enumerate(lines) if i not in dropped]
     return trim(kept), list(dropped.values())
+
+
+# %% follow_methods
+def follow_methods(pair: Pair) -> None:
+    """Rename the patches of methods that were renamed in their class."""
+    names = renamed_methods(pair.base.blocks, pair.theirs.blocks)
+    for old, new in names.items():
+        texts = [rename_patch(part.text, old, new) for part in pair.theirs.parts]
+        pairs = list(zip(pair.theirs.parts, texts, strict=True))
+        if sum(part.text != text for part, text in pairs) == 1:
+            parts = tuple(replace(part, text=text) for part, text in pairs)
+            pair.theirs = replace(pair.theirs, parts=parts)
+            note = f"`{old}` is now `{new}` in its class, and so it is below"
+            pair.notes.append(f"{pair.name}: {note}")
 
 
 # ## The docstring

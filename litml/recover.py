@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import groupby
 
+from litml.cells import is_patch
 from litml.edit import Piece
-from litml.parts import Part
+from litml.parts import Part, parse_quietly
 
 __all__ = [
     "Statement",
@@ -21,6 +22,9 @@ __all__ = [
     "is_hollow",
     "follow_ids",
     "group_by_key",
+    "DECLARED",
+    "renamed_methods",
+    "rename_patch",
 ]
 
 
@@ -362,3 +366,32 @@ def group_by_key(keys: dict[str, object]) -> dict[object, list[str]]:
     for cell, key in keys.items():
         groups.setdefault(key, []).append(cell)
     return groups
+
+
+# ## Methods renamed in their class
+# %% renamed_methods
+DECLARED = re.compile(r"(?<=def )\w+|(?<=    @)\w+(?=\.setter)|(?<=    )\w+(?=: Any)")
+
+
+def renamed_methods(before: Sequence[str], after: Sequence[str]) -> dict[str, str]:
+    """Return the methods that were renamed in blocks in which nothing else changed."""
+    found: dict[str, str] = {}
+    for block, edited in zip(before, after, strict=False):
+        old, new = (DECLARED.findall(one) for one in (block, edited))
+        names = {a: b for a, b in zip(old, new, strict=False) if a != b}
+        left, right = (DECLARED.sub("", one).split() for one in (block, edited))
+        if left == right and len(old) == len(new):
+            found |= names
+    return found
+
+
+def rename_patch(text: str, old: str, new: str) -> str:
+    """Rename a patch in the code of a cell."""
+    lines = text.split("\n")
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef
+    functions = [one for one in parse_quietly(text).body if isinstance(one, kinds)]
+    for node in functions:
+        if node.name == old and is_patch(node):
+            line = lines[node.lineno - 1]
+            lines[node.lineno - 1] = re.sub(rf"\b{old}\b", new, line, count=1)
+    return "\n".join(lines)

@@ -19,6 +19,7 @@ from litml.home import (
     SyncError,
     bare_chunks,
     drop_derived,
+    follow_methods,
     note_change,
     sync_cells,
     sync_docstring,
@@ -315,6 +316,7 @@ def bring_home(sync: Sync, target: str) -> None:
         notebooks = [sync.open(name) for name in names]
         pair = open_pair(sync.run, target, notebooks, sync.take)
         drop_derived(pair)
+        follow_methods(pair)
         sync_docstring(pair)
         sync_cells(pair, sync_imports(pair))
         sync.pairs.append(pair)

@@ -1197,6 +1197,22 @@ def test_a_signature_in_a_grown_class(grown: Core) -> None:
     assert "edit the method itself" in grown.refuse()
 
 
+def test_a_method_renamed_in_its_class(grown: Core) -> None:
+    """An editor takes what is in the class for all there is of the method."""
+    grown.edit(("def fit(self, n: int)", "def train(self, n: int)"))
+    said = grown.sync(touched="fit", exact=False)
+    assert said.source("fit").startswith("#| export\n@patch\ndef train(self: Net, n: i")
+    assert grown.text.count("def train(self") == 2 and "def fit" not in grown.text
+    assert "`fit` is now `train` in its class, and so it is below" in said.err
+
+
+def test_a_method_renamed_in_its_class_and_made_twice(project: Sandbox) -> None:
+    again = code("again", "#| export\n@patch\ndef fit(self: list): ...")
+    core = Core(project, odd_bytes([*GROWN, again]))
+    core.edit(("def fit(self, n: int)", "def train(self, n: int)"))
+    assert "edit the method itself" in core.refuse()
+
+
 def test_a_formatter_over_a_grown_class(grown: Core) -> None:
     raw = grown.notebook.read_bytes()
     grown.edit(
