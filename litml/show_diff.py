@@ -111,12 +111,10 @@ def is_gap(last: tuple[int, int], line: Line) -> bool:
 def head_cell(cell: CellDiff) -> str:
     """Return what a cell is known by: its place, its kind and id, its first line."""
     places = [cell.old, cell.new] if cell.moved else [cell.new or cell.old]
-    place = " → ".join(map(str, places))
+    place = ("" if cell.new else "old ") + f"cell {' → '.join(map(str, places))}"
     name = " ".join(filter(None, [cell.kind if cell.kind != "code" else "", cell.id]))
     title = cell.title if len(cell.title) <= 60 else f"{cell.title[:59]}…"
-    return make_visible(
-        ": ".join(filter(None, [f"cell {place} {name}".strip(), title]))
-    )
+    return make_visible(": ".join(filter(None, [f"{place} {name}".strip(), title])))
 
 
 def say_status(cell: CellDiff) -> str:

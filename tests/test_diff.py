@@ -86,7 +86,7 @@ def test_added_removed_and_moved_cells(repository: Sandbox) -> None:
     told = [line for line in diff(repository) if line.startswith("@@")]
     assert told == [
         "@@ cell 4 → 1 plot: plot(fit) @@ moved",
-        "@@ cell 3 try-fit: fit(3) @@ removed",
+        "@@ old cell 3 try-fit: fit(3) @@ removed",
         "@@ cell 4 new: x = 1 @@ added",
     ]
     repository.write("fit.ipynb", BETTER, TITLE, TRY, PLOT)
