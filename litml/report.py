@@ -43,9 +43,9 @@ def cap_outputs(outputs: Sequence[Output], most: int = MOST) -> list[Output]:
             kept.append(output)
         elif output["output_type"] == "stream":
             text = "".join(output["text"])[: max(room, 0)]
-            kept.append({**output, "text": [*text.splitlines(True), "\n[cut]\n"]})
+            kept.append({**output, "text": f"{text}\n[cut]\n"})
         else:
-            note = [f"[an output of {size:,} characters was left out]\n"]
+            note = f"[an output of {size:,} characters was left out]\n"
             kept.append({"output_type": "stream", "name": "stderr", "text": note})
         room -= size
         if room < 0:
