@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -292,22 +292,15 @@ def find_marked(mark: str) -> list[str]:
     return found
 
 
-@pytest.fixture(scope="module")
-def evil(new_project: Callable[[], Sandbox]) -> Sandbox:
-    """Return a project with a notebook for each row, which have been run."""
-    project = new_project()
-    (project.root / "pyproject.toml").write_text(PYPROJECT)
+def run_pytest(project: Sandbox, names: Iterable[str], settings: str = "") -> None:
+    """Run the notebooks of some rows; keep what was said, and what is left behind."""
+    (project.root / "pyproject.toml").write_text(PYPROJECT + settings)
     (project.root / "conftest.py").write_text(CONFTEST)
     project.write_bytes("bad.py", b"x = 1\nraise LookupError('in a script')\n")
-    for name, row in ROWS.items():
-        cells = [code(chr(97 + i), source) for i, source in enumerate(row.cells)]
+    for name in names:
+        sources = enumerate(ROWS[name].cells)
+        cells = [code(chr(97 + i), source) for i, source in sources]
         project.write(f"{name}.ipynb", *cells)
-    project.write("written.ipynb", code("a", "open('left.txt', 'w').close()"))
-    project.write("zz_good.ipynb", code("a", GOOD), code("b", GOOD))
-    project.write_bytes("corrupt.ipynb", b'{"cells": [')
-    project.write_bytes("empty.ipynb", b"")
-    named = {"kernelspec": {"name": "fortran-66", "display_name": "Fortran"}}
-    project.write("no_kernel.ipynb", code("a", GOOD), metadata=named)
     place = tempfile.mkdtemp(prefix="never-")  # short, for sockets
     environment = {**ENVIRONMENT, "MARK": uuid.uuid4().hex, "TMPDIR": place}
     command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "nbs")
@@ -316,6 +309,19 @@ def evil(new_project: Callable[[], Sandbox]) -> Sandbox:
     left = [*find_marked(environment["MARK"]), *os.listdir(place)]
     (project.root / "left").write_text("\n".join(left))
     shutil.rmtree(place)
+
+
+@pytest.fixture(scope="module")
+def evil(new_project: Callable[[], Sandbox]) -> Sandbox:
+    """Return a project with a notebook for each row, which have been run."""
+    project = new_project()
+    project.write("written.ipynb", code("a", "open('left.txt', 'w').close()"))
+    project.write("zz_good.ipynb", code("a", GOOD), code("b", GOOD))
+    project.write_bytes("corrupt.ipynb", b'{"cells": [')
+    project.write_bytes("empty.ipynb", b"")
+    named = {"kernelspec": {"name": "fortran-66", "display_name": "Fortran"}}
+    project.write("no_kernel.ipynb", code("a", GOOD), metadata=named)
+    run_pytest(project, ROWS)
     return project
 
 
@@ -330,11 +336,9 @@ def verdicts(project: Sandbox, notebook: str) -> dict[str, tuple[str, str]]:
     }
 
 
-@linux
-@pytest.mark.parametrize("name", ROWS)
-def test_each_notebook_gets_its_verdict(name: str, evil: Sandbox) -> None:
-    row, found = ROWS[name], verdicts(evil, name)
-    assert found, (evil.root / "said").read_text()[-2000:]
+def check_verdict(name: str, project: Sandbox) -> None:
+    row, found = ROWS[name], verdicts(project, name)
+    assert found, (project.root / "said").read_text()[-2000:]
     failed = [cell for cell, (outcome, _) in found.items() if outcome == "failed"]
     assert len(failed) == bool(row.failing), found
     assert not failed or failed[0] in str(row.failing), found
@@ -344,6 +348,26 @@ def test_each_notebook_gets_its_verdict(name: str, evil: Sandbox) -> None:
             assert f"nbs/{name}.ipynb, {row.place or f'cell {cell}'}" in report
         elif outcome == "skipped" and "at_the_end" not in name:
             assert f"an earlier cell failed: {failed[0]}" in report
+
+
+@linux
+@pytest.mark.parametrize("name", ROWS)
+def test_each_notebook_gets_its_verdict(name: str, evil: Sandbox) -> None:
+    check_verdict(name, evil)
+
+
+COLD = """os_exit exit holds_the_lock closed_files thread kept_task pending_task
+    unraisable forked_child forked_child_fails hanging_thread hanging_atexit
+    finished_work"""
+
+
+@linux
+def test_a_kernel_of_its_own_gets_the_same_verdict(project: Sandbox) -> None:
+    """Kernels that do not come from the fork server, as where there is none."""
+    run_pytest(project, COLD.split(), "[tool.litml.kernel]\nwarm = false\n")
+    for name in COLD.split():
+        check_verdict(name, project)
+    assert (project.root / "left").read_text() == ""
 
 
 @linux
