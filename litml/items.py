@@ -264,6 +264,8 @@ class NotebookFile(pytest.Module):
         super().teardown()
         if self.runner is None:
             return
+        for name, cell in self.runner.written.items():
+            self.warn(pytest.PytestWarning(f"cell {cell} wrote {name}"))
         path = self.path.parent.resolve() / self.path.name
         try:
             if copy := self.copy_path():
