@@ -77,7 +77,8 @@ def find_policy(notebook: str, known: dict[str, Policy]) -> Policy:
             with open(os.path.join(folder, "pyproject.toml"), "rb") as file:
                 known[folder] = load_policy(file.read())
         except FileNotFoundError:
-            known[folder] = find_policy(folder, known) if folder else Policy()
+            ends = folder == os.path.dirname(folder)  # "", or the root of a disk
+            known[folder] = Policy() if ends else find_policy(folder, known)
         except Exception as error:
             told = str(error).replace("\n ", ";")
             raise PolicyError(f"pyproject.toml says not how: {told}") from error
