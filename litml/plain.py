@@ -31,8 +31,9 @@ from litml.stamps import find_changed, head_moved, notes_folder, renew_stamps
 
 __all__ = [
     "find_edits",
-    "GROWN",
     "SPANNING",
+    "PATCH",
+    "may_grow",
     "sync_plain_edits",
     "find_edited",
     "leave_stamps",
@@ -66,7 +67,7 @@ def find_edits(base: str, edited: str) -> dict[str, tuple[str, str]] | None:
     old, new = cut_module(base), cut_module(edited)
     if [part[::2] for part in old] != [part[::2] for part in new]:
         return None
-    if "\r" in edited or GROWN.search(edited):
+    if "\r" in edited:
         return None
     edits = {
         name: (before, after)
@@ -74,12 +75,18 @@ def find_edits(base: str, edited: str) -> dict[str, tuple[str, str]] | None:
         if before != after
     }
     plain = all(keeps_outline(*texts) for texts in edits.values())
+    alone = not PATCH.search(edited) or not any(map(may_grow, edits.values()))
     whole = not SPANNING.search(edited) or is_python(edited)
-    return edits if plain and whole and "" not in edits else None
+    return edits if plain and alone and whole and "" not in edits else None
 
 
-GROWN = re.compile(r"(?m)^@\s*[\w.]*\bpatch")  # changes classes, see `04b_patch`
 SPANNING = re.compile(r"(?m)^(?:from __future__ |global )")  # for cells further down
+PATCH = re.compile(r"(?m)^@\s*[\w.]*\bpatch")
+
+
+def may_grow(texts: tuple[str, str]) -> bool:
+    """Is there code of a class, or a patch, of which `04b_patch` shows something?"""
+    return any(re.search(r"(?m)^(?:class\b|@)", text) for text in texts)
 
 
 # %% keeps_outline

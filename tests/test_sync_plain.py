@@ -278,11 +278,19 @@ def test_a_class_that_grows(project: Sandbox) -> None:
         code("patch", "#| export\nfrom fastcore.basics import patch"),
         code("C", "#| export\nclass C:\n    x = 1\n\n    def f(self):\n        ..."),
         code("f", "#| export\n@patch\ndef f(self: C): ..."),
+        code("g", "#| export\ndef g(): ..."),
     )
     project.export()
     settle(project.root)
+    start = look(project.root)
     edit(project, "core.py", ("\n    def f(self):\n        ...\n", ""))
     assert both_ways(project.root) is None
+    put_back(project.root, start)
+    edit(project, "core.py", ("def f(self: C): ...", "def f(self: C, n=1): ..."))
+    assert both_ways(project.root) is None
+    put_back(project.root, start)
+    edit(project, "core.py", ("def g(): ...", "def g(): pass"))
+    assert both_ways(project.root) == ["nbs/00_core.ipynb, cell g"]
 
 
 @pytest.mark.parametrize("which", [NOTEBOOK, "mylib/core.py"])

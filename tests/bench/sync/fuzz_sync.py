@@ -15,12 +15,14 @@ import argparse
 import ast
 import io
 import json
+import os
 import random
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import tokenize
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -28,9 +30,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from litml.cells import read_directives
+from litml.home import Change
 from litml.notebook import Cell, parse_notebook
 from litml.package import export_project
 from litml.patch import ungrow
+from litml.plain import sync_plain_edits
 from litml.project import Project, find_project
 from litml.sync import SyncReport, sync_project
 
@@ -108,6 +112,13 @@ def parses(text: str) -> bool:
     except (SyntaxError, ValueError):
         return False
     return True
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file as if a moment had passed since, as it has when people do."""
+    path.write_bytes(data)
+    now = time.time_ns() - 200_000_000
+    os.utime(path, ns=(now, now))
 
 
 # Edits of a module -------------------------------------------------------------------
@@ -574,6 +585,7 @@ class Table:
     mixed: Counter = field(default_factory=Counter)
     refused: Counter = field(default_factory=Counter)
     reasons: Counter = field(default_factory=Counter)
+    plain: int = 0
     faults: list[str] = field(default_factory=list)
 
 
@@ -591,12 +603,21 @@ class Trial:
     def reset(self) -> None:
         for path, data in self.files.items():
             if path.read_bytes() != data:
-                path.write_bytes(data)
+                write(path, data)
         report = export_project(self.project)
         assert not report.problems, report.problems
 
     def module_meaning(self, module: Path) -> Meaning:
         return meaning(module.read_text("utf-8"))
+
+
+def sync_as_command(project: Project, table: Table) -> SyncReport:
+    """Sync as `litml sync` does: plain edits by the short way, if all are plain."""
+    cells = sync_plain_edits(str(project.root))
+    if cells is None:
+        return sync_project(project)
+    table.plain += 1
+    return SyncReport(tuple(Change(at, "updated") for at in cells))
 
 
 def try_edit(
@@ -614,17 +635,17 @@ def try_edit(
     same = same_parts(old, new)
     if mixed:
         raw, _ = edit_notebook(before[notebook], same - {""}, rng)
-        notebook.write_bytes(raw)
+        write(notebook, raw)
     here = trial.look()
     ours = export_text(trial, module) if mixed else text
     if ours is None:
         trial.reset()
         return
-    module.write_bytes(edited.encode())
+    write(module, edited.encode())
     here[module] = edited.encode()
     kind = "+".join(kinds)
     table.tried[kind] += 1
-    report = sync_project(trial.project)
+    report = sync_as_command(trial.project, table)
     fault = judge(trial, report, here, module, same, (text, ours, edited), mixed)
     if report.problems or report.conflicts:
         table.refused[kind] += 1
@@ -635,8 +656,8 @@ def try_edit(
         said = [*map(str, report.problems), *(c.reason for _, c in report.conflicts)]
         keep_fault(table, trial, here, before, module, "\n".join(said))
         if fault is None:
-            module.write_bytes(before[module])
-            notebook.write_bytes(before[notebook])
+            write(module, before[module])
+            write(notebook, before[notebook])
     elif mixed:
         table.mixed[kind] += 1
     else:
@@ -827,8 +848,8 @@ def show(name: str, trial: Trial, table: Table) -> None:
     tried, refused = sum(table.tried.values()), sum(table.refused.values())
     carried, mixed = sum(table.carried.values()), sum(table.mixed.values())
     print(
-        f"{name:<22}{len(trial.pairs):>8}{tried:>8}{carried:>9}{mixed:>8}"
-        f"{refused:>9}{len(table.faults):>8}",
+        f"{name:<22}{len(trial.pairs):>8}{tried:>8}{carried:>9}{table.plain:>8}"
+        f"{mixed:>8}{refused:>9}{len(table.faults):>8}",
         flush=True,
     )
 
@@ -846,7 +867,7 @@ def main() -> None:
     sources = arguments.projects or [OWN]
     each = -(-arguments.edits // len(sources))
     print(
-        f"{'':<22}{'modules':>8}{'edits':>8}{'carried':>9}{'mixed':>8}{'refused':>9}{'faults':>8}"
+        f"{'':<22}{'modules':>8}{'edits':>8}{'carried':>9}{'plain':>8}{'mixed':>8}{'refused':>9}{'faults':>8}"
     )
     reasons: Counter = Counter()
     faults: list[str] = []
