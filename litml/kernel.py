@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from jupyter_client.manager import AsyncKernelManager
 
 __all__ = [
+    "OURS",
     "kernel_env",
     "make_home",
     "KernelError",
@@ -63,12 +64,15 @@ __all__ = [
 
 # ## The process
 # %% kernel_env
+OURS = ("MPLBACKEND", "LITML_PROJECT")
+
+
 def kernel_env(base: Mapping[str, str], paths: Sequence[Path]) -> dict[str, str]:
     """Return the environment of a kernel that can import from `paths`."""
     env = {
         name: value
         for name, value in base.items()
-        if name != "MPLBACKEND" and not name.startswith("PYTEST_")
+        if name not in OURS and not name.startswith("PYTEST_")
     }
     places = [*map(str, paths), base.get("PYTHONPATH", "")]
     return env | {"PYTHONPATH": os.pathsep.join(place for place in places if place)}

@@ -47,7 +47,10 @@ __all__ = [
 @cache
 def find_root(folder: Path) -> Path | None:
     """Return the nearest folder above with a table `[tool.litml]`, or None."""
+    asked = os.environ.get("LITML_PROJECT")
     for root in [folder, *folder.parents]:
+        if str(root) == asked:
+            return root
         try:
             text = (root / "pyproject.toml").read_text("utf-8")
             if "litml" in text and "litml" in tomllib.loads(text).get("tool", {}):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from signal import SIGINT
@@ -83,6 +84,7 @@ def run_test(arguments: Namespace) -> int:
         rest=tuple(arguments.rest),
     )
     words = pytest_words(read_testing(project), wishes)
+    os.environ["LITML_PROJECT"] = str(project.root)
     code = run_pytest(words, find_start(arguments.rest, project.root))
     return {0: FINE, 1: PROBLEMS, 5: PROBLEMS, -SIGINT: 130}.get(code, FAULT)
 
