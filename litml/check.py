@@ -29,6 +29,7 @@ from litml.probe import find_gap
 from litml.project import Project, list_notebooks
 from litml.sheet import Sheet, make_sheet
 from litml.text import read_source
+from litml.tidy import list_doubts
 
 __all__ = [
     "Finding",
@@ -441,11 +442,13 @@ def merge_findings(findings: Iterable[Finding]) -> list[Finding]:
 # ## What litml itself finds
 # %% check_export
 def check_export(project: Project) -> Iterator[Finding]:
-    """Yield what `litml export --check` finds; nothing if nbdev exports the project."""
+    """Yield what is wrong with notebooks and modules; nothing if nbdev exports them."""
     if project.nbdev:
         return
     report = export_project(project, check=True)
-    for code, errors in [("export", report.problems), ("stale", report.stale)]:
+    doubts = list(list_doubts(project))
+    codes = {"export": report.problems, "stale": report.stale, "notebook": doubts}
+    for code, errors in codes.items():
         for error in errors:
             message = f"{error.message}; {error.hint}" if error.hint else error.message
             yield Finding(

@@ -21,6 +21,7 @@ __all__ = [
     "changed_keys",
     "shown_by",
     "PARTS",
+    "list_doubts",
     "find_doubts",
     "wrong_words",
     "find_conflicts",
@@ -96,6 +97,13 @@ PARTS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
 
 # ## What a clean notebook may still have
 # %% find_doubts
+def list_doubts(project: Project) -> Iterator[LitmlError]:
+    """Yield what somebody has to decide about the notebooks of a project."""
+    for path in list_notebooks(project):
+        if path.suffix == ".ipynb":
+            yield from find_doubts(path.read_bytes(), project.name_of(path))
+
+
 def find_doubts(raw: bytes, name: str) -> Iterator[LitmlError]:
     """Yield what somebody has to decide about a notebook; nothing for an odd file."""
     try:

@@ -618,3 +618,26 @@ def test_git_refuses_a_commit_of_a_secret(project: Sandbox) -> None:
     done = project.run("git", "commit", "--quiet", "--message=all")
     assert done.returncode == 1 and "like a secret (Hugging Face token)" in done.stderr
     assert BODY[9:20] not in done.stderr
+
+
+def test_litml_check_says_what_a_merge_left(project: Sandbox) -> None:
+    marked = "1\n<<<<<<< ours\n2\n=======\n3\n>>>>>>> theirs\n"
+    deleted = {"litml": {"conflict": "deleted by ours"}}
+    project.write(
+        "00_io.ipynb",
+        prose("t", "# T\n\n> T."),
+        code("twice", "1"),
+        code("twice", "2"),
+        code("kept", "3", metadata=deleted),
+        prose("marked", marked),
+        code("word", "4", metadata={"litml": {"outputs": "most"}}),
+    )
+    done = project.litml("check")
+    assert done.returncode == 1
+    for said in (
+        "nbs/00_io.ipynb, cell twice: two cells have the id `twice`",
+        "nbs/00_io.ipynb, cell kept: a merge left a conflict: deleted by ours",
+        "nbs/00_io.ipynb, cell marked, line 2: conflict markers of a git merge",
+        "nbs/00_io.ipynb, cell word: `outputs` in the metadata is one of drop,",
+    ):
+        assert said in done.stdout
