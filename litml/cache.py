@@ -58,7 +58,7 @@ def unpack(data: bytes) -> Shown | None:
 # %% TABLE
 TABLE = """
 create table if not exists outputs (
-    key blob, notebook text, digest blob, used integer, data blob,
+    key blob, notebook text, used integer, data blob,
     primary key (key, notebook)
 )
 """
@@ -119,10 +119,9 @@ class Cache:
         rows = [(key, notebook, pack(one)) for key, one in shown.items()]
         with self.change() as table:
             for key, name, data in rows:
-                digest = blake2b(data, digest_size=16).digest()
-                if not touch(table, key, name, digest, now):
-                    row = (key, name, digest, now, data)
-                    table.execute("replace into outputs values (?, ?, ?, ?, ?)", row)
+                if not touch(table, key, name, data, now):
+                    row = (key, name, now, data)
+                    table.execute("replace into outputs values (?, ?, ?, ?)", row)
             if rows:
                 trim(table, self.limit)
 
@@ -152,13 +151,13 @@ select data from outputs where key = ? order by notebook = ? desc, used desc lim
 
 # %% trim
 def touch(
-    table: sqlite3.Connection, key: bytes, notebook: str, digest: bytes, now: int
+    table: sqlite3.Connection, key: bytes, notebook: str, data: bytes, now: int
 ) -> bool:
     """Mark a row as used, if it says just this."""
     statement = (
-        "update outputs set used = ? where key = ? and notebook = ? and digest = ?"
+        "update outputs set used = ? where key = ? and notebook = ? and data = ?"
     )
-    return table.execute(statement, (now, key, notebook, digest)).rowcount > 0
+    return table.execute(statement, (now, key, notebook, data)).rowcount > 0
 
 
 def trim(table: sqlite3.Connection, limit: int) -> None:
