@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 
-from litml.details import describe_outputs, describe_table
+from litml.details import describe_outputs, describe_table, join_text
 from litml.edit import Hunk, Piece, hunks, moved
 from litml.match import match_cells
 from litml.notebook import Cell, Notebook, NotebookError, parse_notebook
@@ -18,6 +18,7 @@ __all__ = [
     "diff_lines",
     "replace_lines",
     "split_marks",
+    "Picture",
     "CellDiff",
     "title_of",
     "NotebookDiff",
@@ -204,11 +205,21 @@ def order_cells(pairs: Mapping[int, int], old: int, new: int) -> list[Place]:
 # ## Cells
 # %% CellDiff
 @dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture in an output: `-` or `+`, its mime type, and base64 or, of SVG, text."""
+
+    sign: str
+    kind: str
+    data: str
+
+
+@dataclass(frozen=True, slots=True)
 class CellDiff:
     """What happened to one cell: `added`, `removed`, `changed`, or only `moved`.
 
     `old` and `new` are its places, from 1; the id is empty if the file has none.
-    `outputs` compares what the outputs say, if that was asked for.
+    `outputs` compares what the outputs say, if that was asked for; `pictures` are
+    those that only one side has.
     """
 
     status: str
@@ -221,6 +232,7 @@ class CellDiff:
     lines: tuple[Line, ...] = ()
     notes: tuple[str, ...] = ()
     outputs: tuple[Line, ...] = ()
+    pictures: tuple[Picture, ...] = ()
 
 
 def title_of(cell: Cell) -> str:
@@ -275,6 +287,33 @@ def write_outputs(cell: Cell | None) -> list[str]:
     return "\n".join(texts).split("\n") if texts else []
 
 
+# %% find_pictures
+PICTURES = ("image/png", "image/jpeg", "image/gif", "image/webp", "image/svg+xml")
+
+
+def find_pictures(old: Cell | None, new: Cell | None) -> tuple[Picture, ...]:
+    """Return the pictures that the outputs have on one side only, old ones first."""
+    sides = {"-": list_pictures(old), "+": list_pictures(new)}
+    return tuple(
+        Picture(sign, *one)
+        for sign, other in (("-", "+"), ("+", "-"))
+        for one in sides[sign]
+        if one not in sides[other]
+    )
+
+
+def list_pictures(cell: Cell | None) -> list[tuple[str, str]]:
+    """Return kind and content of each picture in the outputs of a cell."""
+    tables = [output.get("data") for output in cell.outputs] if cell else []
+    return [
+        (kind, join_text(table[kind]))
+        for table in tables
+        if isinstance(table, dict)
+        for kind in PICTURES
+        if kind in table
+    ]
+
+
 # %% diff_cell
 def diff_cell(
     old: Cell | None, new: Cell | None, place: Place, *, moved: bool, outputs: bool
@@ -289,9 +328,10 @@ def diff_cell(
     changed = "changed" if lines or notes else "moved" if moved else "same"
     status = "added" if not old else "removed" if not new else changed
     told = compare_outputs(old, new) if outputs else ()
+    seen = find_pictures(old, new) if outputs else ()
     was, now = (number + 1 if number is not None else None for number in place)
     found = CellDiff(status, own_id(cell), cell.kind, title_of(cell), was, now, moved)
-    return replace(found, lines=lines, notes=tuple(notes), outputs=told)
+    return replace(found, lines=lines, notes=tuple(notes), outputs=told, pictures=seen)
 
 
 def lines_of(cell: Cell | None) -> list[str]:

@@ -1,10 +1,12 @@
 # Exported from nbs/08f_diff_page.ipynb. Edit either side, then run `litml sync`.
 """Write a comparison of notebooks as a page for a browser, in one file."""
 
+import re
+from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from html import escape
 
-from litml.diff import CellDiff, Line, NotebookDiff
+from litml.diff import CellDiff, Line, NotebookDiff, Picture
 from litml.show_diff import (
     count,
     head_cell,
@@ -48,6 +50,30 @@ def write_lines(lines: Iterable[Line], label: str) -> Iterator[str]:
         yield f'<pre aria-label="{label}">{"".join(body)}</pre>'
 
 
+# %% write_pictures
+LARGEST = 3_000_000  # characters
+
+
+def write_pictures(pictures: Iterable[Picture]) -> Iterator[str]:
+    """Yield pictures as one block of HTML; no pictures are no block."""
+    shown = [
+        f'<img alt="{name}" src="data:{one.kind};base64,{data}">'
+        for one in pictures
+        for name in ["old picture" if one.sign == "-" else "new picture"]
+        if len(one.data) <= LARGEST and (data := encode_picture(one))
+    ]
+    if shown:
+        yield f'<p class="pictures">{" ".join(shown)}</p>'
+
+
+def encode_picture(picture: Picture) -> str:
+    """Return the content of a picture in base64; empty if it is none."""
+    if picture.kind.endswith("+xml"):
+        return b64encode(picture.data.encode(errors="replace")).decode()
+    data = "".join(picture.data.split())
+    return data if re.fullmatch(r"[A-Za-z0-9+/]+=*", data) else ""
+
+
 # ## Cells and notebooks
 # %% write_cell
 def write_cell(cell: CellDiff) -> Iterator[str]:
@@ -57,6 +83,7 @@ def write_cell(cell: CellDiff) -> Iterator[str]:
     yield from write_lines(cell.lines, "source")
     yield from write_notes(cell.notes)
     yield from write_lines(cell.outputs, "outputs")
+    yield from write_pictures(cell.pictures)
     yield "</article>"
 
 
@@ -113,7 +140,7 @@ HEAD = """\
 <!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; style-src 'unsafe-inline'">
+ content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <style>{style}</style></head>
@@ -131,8 +158,8 @@ STYLE = """
 body { margin: 0 auto; max-width: 66rem; padding: 0 1rem 4rem;
  font: 1rem/1.5 system-ui, sans-serif; color: var(--text); background: var(--page) }
 h1 { font-size: 1.4rem } h2 { display: inline; font-size: 1.1rem }
-h3 { font-size: .95rem; margin: 0; padding: .4rem .8rem; background: var(--head);
- border-radius: .4rem .4rem 0 0 }
+h3 { display: flow-root; font-size: .95rem; margin: 0; padding: .4rem .8rem;
+ background: var(--head); border-radius: .4rem .4rem 0 0 }
 h1, h2, h3, li, p { overflow-wrap: anywhere } a { color: var(--link) }
 summary { cursor: pointer; padding: .6rem 0; color: var(--soft) }
 summary h2 { color: var(--text) }
@@ -150,5 +177,7 @@ mark { color: inherit; border-radius: .2em }
 ins mark { background: var(--ins-mark) } del mark { background: var(--del-mark) }
 .far { color: var(--soft) }
 ul { margin: 0; padding: .4rem .8rem .4rem 2rem; color: var(--soft) }
+.pictures { margin: 0; padding: .4rem .8rem }
+img { max-width: 48%; background: #fff; border: 1px solid var(--line) }
 .problem { background: var(--note); padding: .4rem .8rem }
 """

@@ -193,4 +193,7 @@ def say_counts(counts: Counter[str]) -> str:
 # %% to_json
 def to_json(diffs: Iterable[NotebookDiff]) -> dict[str, Any]:
     """Return comparisons as what `json` can write."""
-    return {"notebooks": [{"status": one.status} | asdict(one) for one in diffs]}
+    notebooks = [{"status": one.status} | asdict(one) for one in diffs]
+    for picture in (p for n in notebooks for c in n["cells"] for p in c["pictures"]):
+        del picture["data"]
+    return {"notebooks": notebooks}

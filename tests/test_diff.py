@@ -428,7 +428,12 @@ EVIL = "\x1b]0;owned\x07\x9b31m\u202eevil\r</pre><script>alert(1)</script>&lt;"
 EVIL_CELL = {
     **code("evil", EVIL),
     "metadata": {EVIL: EVIL},
-    "outputs": [says(EVIL), {"output_type": EVIL, "data": {EVIL: EVIL}}],
+    "outputs": [
+        says(EVIL),
+        {"output_type": EVIL, "data": {EVIL: EVIL}},
+        {"output_type": "display_data", "data": {"image/png": EVIL}},
+        {"output_type": "display_data", "data": {"image/svg+xml": EVIL}},
+    ],
 }
 
 
@@ -442,7 +447,10 @@ def test_a_hostile_notebook_is_harmless(project: Sandbox) -> None:
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", text)
     assert r"\u001b]0;owned\u0007" in text
     page = Reader("\n".join(diff(project, "--cached", "--outputs", "--html=-")))
-    assert not {"script", "img", "iframe", "link"} & {tag for tag, _ in page.tags}
+    assert not {"script", "iframe", "link"} & {tag for tag, _ in page.tags}
+    sources = {str(about["src"]) for tag, about in page.tags if tag == "img"}
+    assert len(sources) == 1, "what is not base64 is no picture"
+    assert re.fullmatch(r"data:image/svg\+xml;base64,[A-Za-z0-9+/=]+", sources.pop())
     assert "<script>alert(1)</script>&lt;" in page.text and "\u202e" not in page.text
 
 
@@ -497,6 +505,18 @@ def test_the_page(repository: Sandbox) -> None:
     assert "\n".join([*again, ""]) == raw, "the same again"
 
 
+def test_pictures_are_on_the_page_on_request(repository: Sandbox) -> None:
+    png = {"output_type": "display_data", "data": {"image/png": "iVBO\nRw0K\n"}}
+    repository.write("fit.ipynb", TITLE, FIT, {**TRY, "outputs": [png]}, PLOT)
+    page = Reader("\n".join(diff(repository, "--outputs", "--html=-")))
+    [about] = [about for tag, about in page.tags if tag == "img"]
+    expected = {"alt": "new picture", "src": "data:image/png;base64,iVBORw0K"}
+    assert about == expected
+    assert "img" not in dict(Reader("".join(diff(repository, "--html=-"))).tags)
+    [found] = json.loads(diff(repository, "--outputs", "--json")[0])["notebooks"]
+    assert found["cells"][0]["pictures"] == [{"sign": "+", "kind": "image/png"}]
+
+
 def test_a_page_that_cannot_be_written(repository: Sandbox) -> None:
     failed = repository.litml("diff", "--html", "no/page.html")
     assert failed.returncode == 2 and "cannot write no/page.html" in failed.stderr
@@ -522,7 +542,7 @@ def test_json(repository: Sandbox) -> None:
         "try-fit": "removed",
         "new": "added",
     }
-    keys = "status id kind title old new moved lines notes outputs".split()
+    keys = "status id kind title old new moved lines notes outputs pictures".split()
     assert list(cells["plot"]) == keys and cells["plot"]["moved"] is True
     assert (cells["plot"]["old"], cells["plot"]["new"]) == (4, 1)
     last = cells["fit"]["lines"][-1]
