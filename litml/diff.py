@@ -206,7 +206,7 @@ def order_cells(pairs: Mapping[int, int], old: int, new: int) -> list[Place]:
 # %% CellDiff
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A picture in an output: `-` or `+`, its mime type, and base64 or, of SVG, text."""
+    """A picture in an output: `-` or `+`, its mime type, and its base64 or SVG."""
 
     sign: str
     kind: str
