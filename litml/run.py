@@ -189,7 +189,7 @@ def add_front(said: dict[str, Directive], front: Front) -> dict[str, Directive]:
 
 
 # %% plan_cell
-EXPORTING = re.compile(r"^(nbdev\.)?(\w+\.)?nbdev_export\(", re.MULTILINE)
+EXPORTING = re.compile(r"(?:^|;)[ \t]*(?:\w+\.)*nbdev_export\(", re.MULTILINE)
 
 
 def plan_cell(

@@ -391,6 +391,23 @@ def test_nothing_is_left_and_memory_is_bounded(evil: Sandbox) -> None:
     assert int((evil.root / "peak").read_text()) < 700_000_000
 
 
+def test_no_notebook_is_forgotten(project: Sandbox) -> None:
+    """One for nbdev alone is run by `litml test`, and left alone by a mere pytest."""
+    (project.root / "mylib").mkdir()
+    (project.root / "mylib" / "__init__.py").write_text("__version__ = '1'\n")
+    text = '[project]\nname = "mylib"\ndynamic = ["version"]\n\n[tool.nbdev]\n'
+    (project.root / "pyproject.toml").write_text(text)
+    export = code("b", "#| hide\nimport nbdev; nbdev.nbdev_export()")
+    last = code("c", "#| hide\nfrom nbdev import nbdev_export\nnbdev_export()")
+    note = code("d", "#| eval: False # not now\n1 / 0")
+    project.write("core.ipynb", code("a", GOOD), export, last, note)
+    project.write("core.ipynb", code("a", GOOD), export, last, note)
+    done = project.litml("test", "-rs")
+    assert done.returncode == 0 and "1 passed, 3 skipped" in done.stdout, done.stdout
+    assert "it exports, which is no test" in done.stdout
+    assert project.run(sys.executable, "-m", "pytest", "nbs").returncode == 4 + 1
+
+
 # What a project decides.
 
 
