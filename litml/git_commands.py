@@ -269,6 +269,11 @@ def add_install_hooks(parser: ArgumentParser) -> None:
         action="store_true",
         help="write .git/info/attributes, and no file of the repository",
     )
+    parser.add_argument(
+        "--textconv",
+        action="store_true",
+        help="let `git diff` and `git log -p` show notebooks as text, which is slower",
+    )
 
 
 # %% run_install_hooks
@@ -280,7 +285,8 @@ def run_install_hooks(arguments: Namespace) -> int:
     if arguments.remove:
         plan = plan_remove(here)
     else:
-        plan = plan_install(here, local=arguments.local)
+        local, textconv = arguments.local, arguments.textconv
+        plan = plan_install(here, local=local, textconv=textconv)
     changes = plan.changes()
     if not arguments.check:
         carry_out(plan)

@@ -26,6 +26,7 @@ __all__ = [
     "take_block",
     "SHEBANG",
     "SETTINGS",
+    "TEXTCONV",
     "read_settings",
     "attribute_lines",
     "quote",
@@ -100,7 +101,10 @@ SETTINGS = {
     "merge.litml.driver": starter_line("merge %O %A %B %L %P"),
     "merge.litml-module.name": "modules that notebooks export",
     "merge.litml-module.driver": starter_line("module %O %A %B %L %P"),
+    "mergetool.litml.cmd": starter_line('resolve "$MERGED"'),
+    "mergetool.litml.trustexitcode": "true",
 }
+TEXTCONV = {"diff.litml.textconv": starter_line("textconv")}
 
 
 def read_settings(folder: Path, pattern: str, scope: str = "--local") -> dict[str, str]:
@@ -227,7 +231,7 @@ def show_path(path: Path, repository: Repository) -> str:
 
 # ## The plan
 # %% Plan
-OURS = r"^(filter\.litml|diff\.litml|merge\.litml(-module)?)\."
+OURS = r"^(filter\.litml|diff\.litml|merge(tool)?\.litml(-module)?)\."
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,10 +260,11 @@ class Plan:
 
 
 # %% plan_install
-def plan_install(folder: Path, *, local: bool = False) -> Plan:
+def plan_install(folder: Path, *, local: bool = False, textconv: bool = False) -> Plan:
     """Plan what a clone needs; with `local`, no file of the repository is changed.
 
-    Raises `GitError` outside of a work tree.
+    With `textconv`, git's own diff shows notebooks as text. Raises `GitError` outside
+    of a work tree.
     """
     repository = find_repository(folder)
     files: dict[Path, str | None] = {}
@@ -279,7 +284,8 @@ def plan_install(folder: Path, *, local: bool = False) -> Plan:
             files[hook.path] = put_block(hook.text, line, SHEBANG)
     others = find_neighbours(repository, [attributes, *(one.path for one in hooks)])
     notes = (*note_hooks(hooks, repository), *others)
-    return Plan(repository, files, {**SETTINGS}, notes)
+    settings = SETTINGS | TEXTCONV if textconv else SETTINGS
+    return Plan(repository, files, {**settings}, notes)
 
 
 def find_place(folder: Path, repository: Repository) -> tuple[Project | None, Path]:

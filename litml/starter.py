@@ -154,6 +154,10 @@ textconv)
     start '-I -S' textconv "$@"
     cat "$1"
     ;;
+resolve)
+    start -I cli resolve "$@"
+    exit 1
+    ;;
 hook)
     is_idle "$@" && exit 0
     start -I modules "$@"

@@ -366,3 +366,30 @@ def test_check_tells_of_both(clone: Clone, tmp_path: Path) -> None:
     other.commit()
     done = other.litml("check")
     assert done.returncode == 1 and f"{NAME}: not in the form" in done.stdout
+
+
+def test_git_shows_notebooks_as_text_for_whoever_wants_it(clone: Clone) -> None:
+    clone.save(LOAD, FIT)
+    clone.commit()
+    clone.save(LOAD, ran("fit", "fit(x)", "0.94\n"))
+    assert "# %% fit" not in clone.git("diff")
+    clone.install("--textconv")
+    shown = clone.git("diff")
+    assert "# %% fit" in shown and "-fit()\n+fit(x)\n" in shown and "0.94" not in shown
+    assert clone.install() == "", "it stays"
+    clone.set_python("/gone/python")
+    assert "fit(x)" in clone.git("diff")
+    clone.litml("install-hooks", "--remove")
+    assert "textconv" not in clone.git("config", "--list")
+
+
+def test_git_s_merge_tool(clone: Clone) -> None:
+    clone.save(LOAD)
+    clone.commit()
+    for branch, text in (("theirs", "load(1)"), ("ours", "load(2)")):
+        clone.git("checkout", "-q", "-b", branch, "main")
+        clone.save(ran("load", text, "1\n"))
+        clone.git("commit", "-q", "-a", "-m", branch)
+    assert clone.run("git", "merge", "theirs").returncode == 1
+    done = clone.run("git", "mergetool", "--no-prompt", "--tool=litml")
+    assert "cell load" in done.stdout + done.stderr
