@@ -25,6 +25,8 @@ __all__ = [
     "is_text",
     "write_tree",
     "write_value",
+    "EMPTY",
+    "write_items",
     "encoder",
     "split_text",
     "split_data",
@@ -133,27 +135,40 @@ def write_tree(tree: object) -> bytes:
 
 def write_value(value: Any, line: str, found: list[str]) -> None:
     """Append a value's JSON text; `line` is the line break and indent around it."""
-    inner = f"{line} "
-    items = value.values() if isinstance(value, dict) else value
-    if not isinstance(value, dict | list) or not value:
-        found.append(encoder(inner)(value))
-    elif {dict, list}.isdisjoint(map(type, items)):
-        text = encoder(inner)(value)
-        found += [text[0], inner, text[1:-1], line, text[-1]]
-    elif isinstance(value, dict):
+    kind, inner = type(value), f"{line} "
+    if kind is str:
+        found.append(encode_basestring(value))
+    elif not value and kind in EMPTY:
+        found.append(EMPTY[kind])
+    elif kind is dict:
         between = "{"
         for key in sorted(value):
             found.append(f"{between}{inner}{encode_basestring(key)}: ")
             write_value(value[key], inner, found)
             between = ","
         found.append(f"{line}}}")
-    else:
-        between = "["
-        for item in value:
-            found.append(f"{between}{inner}")
-            write_value(item, inner, found)
-            between = ","
+    elif kind is list:
+        found.append(f"[{inner}")
+        write_items(value, inner, found)
         found.append(f"{line}]")
+    else:
+        found.append(encoder(line)(value))
+
+
+EMPTY: dict[type, str] = {dict: "{}", list: "[]", type(None): "null"}
+
+
+def write_items(items: list[Any], line: str, found: list[str]) -> None:
+    """Append the JSON text of a list's items."""
+    kinds = set(map(type, items))
+    if kinds == {str}:
+        found.append(f",{line}".join(map(encode_basestring, items)))
+    elif kinds.isdisjoint({dict, list}):
+        found.append(encoder(line)(items)[1:-1])
+    else:
+        for number, item in enumerate(items):
+            found.append(f",{line}" if number else "")
+            write_value(item, line, found)
 
 
 @cache
