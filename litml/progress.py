@@ -5,7 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 __all__ = [
     "KEEP",
@@ -13,6 +13,7 @@ __all__ = [
     "WIPE",
     "Stream",
     "Shadow",
+    "open_screen",
     "State",
     "EVERY",
     "Live",
@@ -38,8 +39,9 @@ class Stream(Protocol):
 class Shadow:
     """A stream in front of another, and a text behind the cursor that comes, goes."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, screen: Stream | None = None) -> None:
         self.stream = stream
+        self.screen = screen or stream
         self.lock = threading.RLock()
         self.drawn = ""
 
@@ -51,15 +53,27 @@ class Shadow:
         """Wipe out the shadow and write text."""
         with self.lock:
             self.draw("")
-            return self.stream.write(text)
+            written = self.stream.write(text)
+            self.stream.flush()
+            return written
 
     def draw(self, text: str) -> None:
         """Draw the shadow, in place of the one that was."""
         with self.lock:
             if text != self.drawn:
-                self.stream.write(f"{WIPE}{KEEP}{text}{BACK}" if text else WIPE)
-                self.stream.flush()
+                self.screen.write(f"{WIPE}{KEEP}{text}{BACK}" if text else WIPE)
+                self.screen.flush()
             self.drawn = text
+
+
+# %% open_screen
+def open_screen(stream: Any) -> TextIO | None:
+    """Return another way to the terminal that a stream writes to, if it is a file."""
+    try:
+        file = os.dup(stream.fileno())
+    except (OSError, ValueError, AttributeError):
+        return None
+    return open(file, "w", encoding=stream.encoding, errors="replace")
 
 
 # ## What is running
@@ -81,6 +95,8 @@ class State:
         node, begun = min(self.running.items(), key=lambda pair: pair[1])
         file, _, cell = node.partition("::")
         more = f" (+{len(self.running) - 1})" if len(self.running) > 1 else ""
+        if not self.total:  # with many workers pytest does not write the file either
+            cell = f"{file} {cell}"
         facts = [f"{cell or file} {self.now() - begun:.0f} s{more}"]
         facts += [f"{self.done}/{self.total}"] if self.total else []
         facts += [f"{self.failed} failed"] if self.failed else []
@@ -99,7 +115,8 @@ class Live:
     def __init__(self, writer: Any) -> None:
         self.writer = writer
         self.state = State()
-        self.shadow = Shadow(writer._file)
+        self.screen = open_screen(writer._file)
+        self.shadow = Shadow(writer._file, self.screen)
         self.over = threading.Event()
         self.thread = threading.Thread(target=self.watch, daemon=True)
         writer._file = self.shadow
@@ -122,6 +139,8 @@ class Live:
         self.thread.join()
         self.shadow.draw("")
         self.writer._file = self.shadow.stream
+        if self.screen:
+            self.screen.close()
 
     def pytest_collection_finish(self, session: Any) -> None:
         """Note how many tests there are."""
