@@ -28,6 +28,7 @@ __all__ = [
     "split_lines",
     "split_words",
     "match_similar",
+    "gaps",
     "match_gaps",
 ]
 
@@ -213,11 +214,14 @@ def match_similar(
     """Pair open cells that are alike, best pair first."""
     here, there = open_cells(base, other, pairs)
     told = any(base[i].id and base[i].id == other[j].id for i, j in pairs.items())
+    before = gaps(len(base), {i: i for i in pairs})
+    before_there = gaps(len(other), {j: i for i, j in pairs.items()})
     scores = []
     for i in here:
         for j in there:
             penalty = 0.2 * (base[i].kind != other[j].kind)
-            penalty += 0.2 * (told and bool(base[i].id and other[j].id))
+            apart = told and bool(base[i].id and other[j].id)
+            penalty += 0.2 if apart else -0.2 * (before[i] == before_there[j])
             penalty += 0.001 * abs(i * len(other) / len(base) - j)
             score = similarity(base[i], other[j]) - penalty
             if score > SIMILAR:
@@ -228,6 +232,15 @@ def match_similar(
         if i not in found and j not in taken:
             found[i] = j
             taken.add(j)
+    return found
+
+
+def gaps(size: int, known: dict[int, int]) -> list[int]:
+    """Return for each place the cell of the base that was paired last before it."""
+    last, found = -1, []
+    for place in range(size):
+        found.append(last)
+        last = known.get(place, last)
     return found
 
 

@@ -1,13 +1,24 @@
 # Exported from nbs/08a_order.ipynb. Edit either side, then run `litml sync`.
 """Lay the cells of two versions of a notebook out in one order."""
 
+import re
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from litml.edit import Piece, moved
 from litml.match import common_order, match_cells, similarity, unique_ids
 
-__all__ = ["Trio", "find_trios", "match_new", "find_moves", "order_trios"]
+__all__ = [
+    "Trio",
+    "find_trios",
+    "match_new",
+    "match_named",
+    "is_twin",
+    "DEFINED",
+    "match_twins",
+    "find_moves",
+    "order_trios",
+]
 
 
 # ## One cell, three versions
@@ -44,21 +55,69 @@ def match_new(
     """Pair the cells that are new on both sides and the same."""
     if not here and not there:
         return match_cells(ours, theirs)
-    back = ({j: i for i, j in side.items()} for side in (here, there))
+    back = [{j: i for i, j in side.items()} for side in (here, there)]
     left, right = (
         [places.get(j, (piece.kind, piece.text)) for j, piece in enumerate(side)]
         for places, side in zip(back, (ours, theirs), strict=True)
     )
-    old = set(here.values())
-    pairs = {j: k for j, k in common_order(left, right) if j not in old}
+    new = [j for j in range(len(ours)) if j not in back[0]]
+    new_there = [k for k in range(len(theirs)) if k not in back[1]]
+    pairs = match_named(ours, theirs, new, new_there)
+    for j, k in common_order(left, right):
+        if j in new and j not in pairs and k not in pairs.values():
+            pairs[j] = k
+    new = [j for j in new if j not in pairs]
+    new_there = [k for k in new_there if k not in pairs.values()]
+    return pairs | match_twins(ours, theirs, new, new_there)
+
+
+def match_named(
+    ours: Sequence[Piece],
+    theirs: Sequence[Piece],
+    new: Collection[int],
+    new_there: Collection[int],
+) -> dict[int, int]:
+    """Pair new cells that have the same id."""
     named = unique_ids(theirs)
+    found = {}
     for name, j in unique_ids(ours).items():
-        k = named.get(name)
-        if k is None or j in old or k in there.values():
+        k = named.get(name, -1)
+        if j not in new or k not in new_there:
             continue
         if not name.isdigit() or similarity(ours[j], theirs[k]) > 0.5:
-            pairs = {a: b for a, b in pairs.items() if b != k} | {j: k}
-    return pairs
+            found[j] = k
+    return found
+
+
+# %% is_twin
+def is_twin(one: Piece, other: Piece) -> bool:
+    """Are two new cells so alike that one of them must be the other, edited?"""
+    names = [re.search(DEFINED, piece.text) for piece in (one, other)]
+    words = [name and name[1] for name in names]
+    if one.kind != other.kind or words[0] != words[1]:
+        return False
+    limit = 0.5 if words[0] else 0.9
+    is_long = min(one.text.count("\n"), other.text.count("\n")) >= 4
+    return bool(words[0] or is_long) and similarity(one, other) > limit
+
+
+DEFINED = r"(?m)^(?:async def|def|class)\s+(\w+(?:\(self: ?[\w.]+)?)"
+
+
+def match_twins(
+    ours: Sequence[Piece],
+    theirs: Sequence[Piece],
+    new: Collection[int],
+    new_there: Collection[int],
+) -> dict[int, int]:
+    """Pair new cells that are twins."""
+    found: dict[int, int] = {}
+    for j in new:
+        left = (k for k in new_there if k not in found.values())
+        twin = next((k for k in left if is_twin(ours[j], theirs[k])), None)
+        if twin is not None:
+            found[j] = twin
+    return found
 
 
 # ## Moves
