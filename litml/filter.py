@@ -5,6 +5,7 @@ checkout.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -222,6 +223,7 @@ def serve(stdin: BinaryIO, stdout: BinaryIO, gate: Filter) -> None:
 def main(words: list[str]) -> int:
     """Run as git's filter; the one word is the folder that the cache is in."""
     gate = Filter(os.path.join(words[0], "litml", "outputs.sqlite"))
+    gc.disable()  # trees of JSON have no cycles, and looking for some takes a sixth
     try:
         serve(sys.stdin.buffer, sys.stdout.buffer, gate)
     except KeyboardInterrupt:
