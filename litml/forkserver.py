@@ -36,6 +36,7 @@ __all__ = [
     "sing",
     "CANARY",
     "find_fault",
+    "await_canary",
     "PATIENCE",
     "TooLong",
     "give_up",
@@ -49,6 +50,7 @@ __all__ = [
     "find_shadow",
     "become",
     "LAUNCHER",
+    "IMPORTED",
     "reseed",
     "run_kernel",
     "nurse",
@@ -161,8 +163,6 @@ def find_fault() -> str:
         return "it initialises CUDA"
     child = os.fork()
     if not child:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(CANARY)
         try:
             sing()
             os._exit(0)
@@ -171,11 +171,22 @@ def find_fault() -> str:
             os._exit(1)
     # OpenBLAS and others stop their threads before a fork; who does not is unsafe.
     threads = len(os.listdir("/proc/self/task"))
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if code:
-        late = code == -signal.SIGALRM
-        return "a forked process hangs" if late else "a forked process fails"
+    if fault := await_canary(child):
+        return fault
     return f"it starts {threads - 1} threads" if threads > 1 else ""
+
+
+def await_canary(child: int) -> str:
+    """Return what is wrong with the canary, if it does not end well and in time."""
+    end = time.monotonic() + CANARY
+    while time.monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return "a forked process fails" if status else ""
+        time.sleep(0.005)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return "a forked process hangs"
 
 
 # %% preload
@@ -278,7 +289,8 @@ def become(request: dict[str, Any], files: list[int], base: list[str]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.set_wakeup_fd(-1)
     os.environ.clear()
-    os.environ.update(request["env"])
+    # Some programs know by this variable that they are in a notebook.
+    os.environ.update(IMPORTED | request["env"] | {"JPY_PARENT_PID": str(os.getppid())})
     os.chdir(request["cwd"])
     time.tzset()
     places = request["env"].get("PYTHONPATH", "")
@@ -288,6 +300,7 @@ def become(request: dict[str, Any], files: list[int], base: list[str]) -> None:
 
 
 LAUNCHER = ["ipykernel_launcher"]  # the program that a cold kernel runs, found once
+IMPORTED: dict[str, str] = {}  # variables that imports have set
 
 
 def reseed() -> None:
@@ -498,17 +511,19 @@ def main(text: str) -> None:
         del sys.modules[name]
     places = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     BASE_PATH[:] = [place for place in sys.path if place not in places]
+    server = Server(open_socket(told["listener"]), open_socket(told["life"]))
     import_base()
     if found := importlib.util.find_spec("ipykernel_launcher"):
         LAUNCHER[:] = [str(found.origin)]
-    server = Server(open_socket(told["listener"]), open_socket(told["life"]))
     server.base = {name.partition(".")[0] for name in sys.modules}
+    # As ipykernel does, but before there is a kernel.
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     names = [name for name in told["preload"] if name not in told["dropped"]]
     bad, reason = preload(names, told["careful"])
     if bad:
         dropped = told["dropped"] | ({} if bad == "*" else {bad: reason})
-        again(told | {"dropped": dropped, "careful": True})
+        again(told | {"dropped": dropped, "careful": True}, server.environment)
+    IMPORTED.update(os.environ.items() - server.environment.items())
     server.named = {name.partition(".")[0] for name in sys.modules} - server.base
     rehearse()
     gc.collect()
@@ -532,11 +547,12 @@ def open_socket(file: int) -> socket.socket:
     return socket.socket(fileno=file)
 
 
-def again(told: dict[str, Any]) -> None:
+def again(told: dict[str, Any], environment: dict[str, str]) -> None:
     """Start this program anew, in this process."""
     for name in ("listener", "life"):
         os.set_inheritable(told[name], True)
-    os.execv(sys.executable, [*sys.orig_argv[:-1], json.dumps(told)])
+    words = [*sys.orig_argv[:-1], json.dumps(told)]
+    os.execve(sys.executable, words, environment)
 
 
 def leave(home: str) -> None:

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -232,6 +233,8 @@ class ForkServer:
             if not message:
                 return False
             self.dropped = json.loads(message).get("dropped", {})
+            for name, reason in self.dropped.items():
+                warnings.warn(f"`{name}` is not preloaded: {reason}", stacklevel=2)
         return True
 
     def fork(
@@ -276,7 +279,7 @@ def start_server(
         told = {**files, "home": str(home), "preload": [*preload], "dropped": {}}
         place = str(Path(litml.__file__).parents[1])
         words = [place, json.dumps(told | {"careful": False})]
-        subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-c", BOOT, *words],
             env=dict(env),
             pass_fds=[*files.values()],
@@ -286,6 +289,7 @@ def start_server(
             stderr=log,
             cwd="/",
         )
+        process.returncode = 0  # it may outlive us; that is no cause for a warning
         return ForkServer(home, ours.dup(), preload)
 
 
@@ -358,6 +362,7 @@ async def start_warm(
             forked = server.fork(words, folder, env, files, home)
         forked.connection = info
         limit_memory(await forked.get_ready(startup), warmth.memory)
+        server.hear()
         kernel = Kernel(forked, home)
     except BaseException:
         if forked:
