@@ -96,7 +96,7 @@ def is_twin(one: Piece, other: Piece) -> bool:
     words = [name and name[1] for name in names]
     if one.kind != other.kind or words[0] != words[1]:
         return False
-    limit = 0.5 if words[0] else 0.9
+    limit = 0.75 if words[0] else 0.9
     is_long = min(one.text.count("\n"), other.text.count("\n")) >= 4
     return bool(words[0] or is_long) and similarity(one, other) > limit
 
