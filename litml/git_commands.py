@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "add_clean",
     "run_clean",
+    "choose_paths",
     "name_exported",
     "clean_stdin",
     "Said",
@@ -62,6 +63,11 @@ def add_clean(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--stdin", action="store_true", help="clean one notebook from stdin to stdout"
     )
+    parser.add_argument(
+        "--unless-filtered",
+        action="store_true",
+        help="leave out notebooks that git cleans in this clone",
+    )
     add_json(parser)
 
 
@@ -76,18 +82,30 @@ def run_clean(arguments: Namespace) -> int:
     policy = project_policy(project, arguments.outputs)
     if arguments.stdin:
         return clean_stdin(policy)
+    paths = choose_paths(project, arguments)
+    if paths is None:
+        return FINE
     check, said = arguments.check, Said(arguments.json)
     if arguments.ids and not name_exported(project, arguments, said):
         return said.finish()
     progress = Progress("clean")
-    report = clean_project(
-        project, policy, arguments.paths, check=check, progress=progress
-    )
+    report = clean_project(project, policy, paths, check=check, progress=progress)
     progress.clear()
     said.tell("would clean" if check else "cleaned", report.changed, is_wrong=check)
     said.refuse("problems", report.problems)
     said.refuse("secrets", report.findings)
     return said.finish()
+
+
+def choose_paths(project: Project, arguments: Namespace) -> list[Path] | None:
+    """Return the paths to clean, none of them for all notebooks; None for nothing."""
+    paths: list[Path] = arguments.paths
+    if not arguments.unless_filtered:
+        return paths
+    from litml.modules import find_unfiltered
+    from litml.tidy import find_files
+
+    return find_unfiltered(project.root, list(find_files(project, paths))) or None
 
 
 # %% name_exported

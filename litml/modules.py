@@ -22,6 +22,7 @@ from litml.git import (
     read_blobs,
     run_git,
 )
+from litml.hooks import read_settings
 from litml.notebook import LitmlError
 from litml.package import (
     PackageError,
@@ -40,6 +41,7 @@ __all__ = [
     "find_staged_faults",
     "find_faults",
     "keep_filtered",
+    "find_unfiltered",
     "NOTED",
     "read_merged",
     "HEADS",
@@ -135,6 +137,19 @@ def keep_filtered(folder: Path, names: list[str], inherit: bool) -> list[str]:
     values = told.split(b"\0")[2::3]
     pairs = zip(names, values, strict=True)
     return [name for name, value in pairs if value == b"litml"]
+
+
+# %% find_unfiltered
+def find_unfiltered(folder: Path, paths: Sequence[Path]) -> list[Path]:
+    """Return the files that no filter of litml cleans in this clone."""
+    names = {os.path.relpath(path, folder): path for path in paths}
+    try:
+        if not read_settings(folder, r"^filter\.litml\.process$", scope=""):
+            return list(paths)
+        filtered = set(keep_filtered(folder, list(names), inherit=False))
+    except GitError:
+        return list(paths)
+    return [path for name, path in names.items() if name not in filtered]
 
 
 # ## What a merge left

@@ -1,6 +1,7 @@
 """What is installed works next to what is there, and goes without a trace."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -393,3 +394,19 @@ def test_git_s_merge_tool(clone: Clone) -> None:
     assert clone.run("git", "merge", "theirs").returncode == 1
     done = clone.run("git", "mergetool", "--no-prompt", "--tool=litml")
     assert "cell load" in done.stdout + done.stderr
+
+
+def test_pre_commit_s_clean_takes_no_outputs_of_who_has_the_filter(
+    clone: Clone, bare: Clone
+) -> None:
+    """Each command of `.pre-commit-hooks.yaml` is run as pre-commit would run it."""
+    text = (Path(__file__).parents[1] / ".pre-commit-hooks.yaml").read_text()
+    entries = re.findall(r"(?m)^  entry: litml (.+)$", text)
+    assert len(entries) == 3
+    for one, kept in ((clone, True), (bare, False)):
+        path = one.save(LOAD)
+        one.commit()
+        for entry in entries:
+            words = [NAME] if entry.startswith("clean") else []
+            assert one.litml(*entry.split(), *words).returncode == 0
+        assert (b"3 rows" in path.read_bytes()) is kept
