@@ -5,15 +5,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from litml.notebook import LitmlError
-from litml.package import (
-    Run,
-    committed_base,
-    read,
-    read_committed,
-    render_target,
-)
+from litml.package import Run, committed_base, read, render_target
 from litml.parts import paragraphs, split_module, words_of
-from litml.record import Base, load_base
+from litml.record import Base, load_base, read_committed
 from litml.stamps import head_moved
 
 __all__ = []

@@ -5,7 +5,7 @@ or nothing.
 
 from __future__ import annotations
 
-import json
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -36,6 +36,7 @@ from litml.record import (
     is_same,
     load_record,
     look,
+    read_committed,
     record_key,
     refresh,
 )
@@ -218,6 +219,8 @@ def may_replace(run: Run, target: str, there: bytes) -> bool:
 # %% committed_base
 def committed_base(run: Run, target: str) -> Base | None:
     """Return a target as committed, if the committed notebooks export to just that."""
+    if run.notes_dir.name == ".litml":  # there is no git
+        return None
     path = run.project.name_of(run.path_of(target))
     module = read_committed(run.project.root, [path]).get(path, b"")
     names = exported_from(module)
@@ -239,27 +242,6 @@ def exported_from(data: bytes) -> list[str]:
     text = data.decode(errors="replace")
     header = re.match(r"(?:#|<!--) Exported from (.+?)\. Edit ", text)
     return header[1].split(", ") if header else []
-
-
-# %% read_committed
-def read_committed(root: Path, names: list[str]) -> dict[str, bytes]:
-    """Return files as they are at HEAD, without those that are not there."""
-    import subprocess
-
-    command = ["git", "-C", str(root), "cat-file", "--batch"]
-    asked = "".join(f"HEAD:./{name}\n" for name in names).encode()
-    try:
-        answer = subprocess.run(command, input=asked, capture_output=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return {}
-    found = {}
-    rest = answer.stdout
-    for name in names:
-        head, _, rest = rest.partition(b"\n")
-        if not head.endswith(b" missing"):
-            size = int(head.split()[-1])
-            found[name], rest = rest[:size], rest[size + 1 :]
-    return found
 
 
 # ## What is written
@@ -459,9 +441,9 @@ def leave_stamps(run: Run, record: Record) -> None:
     if not record.settled:
         return
     files = recorded_files(run, record)
-    inits = {run.path_of(one).parent / "__init__.py" for one in record.files}
+    folders = {run.base / os.path.dirname(target) for target in record.files}
     lines = [f"{entry.size} {entry.time} {path}" for path, entry in files]
-    lines += [*run.stamps, *(stamp(str(path)) for path in inits)]
+    lines += [*run.stamps, *(stamp(str(one / "__init__.py")) for one in folders)]
     write_stamps(str(run.notes_dir / "stamps"), str(run.project.root), lines)
 
 

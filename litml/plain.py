@@ -26,6 +26,7 @@ from litml.record import (
     load_base,
     load_record,
     look,
+    read_committed,
 )
 from litml.stamps import find_changed, head_moved, notes_folder, renew_stamps
 
@@ -35,6 +36,7 @@ __all__ = [
     "PATCH",
     "may_grow",
     "sync_plain_edits",
+    "is_other_history",
     "find_edited",
     "leave_stamps",
 ]
@@ -209,7 +211,7 @@ def sync_plain_edits(root: str) -> list[Location] | None:
         with locked(notes), Transaction(notes) as transaction:
             record = load_record(notes / RECORD, None)
             found = find_edited(Path(root), notes, record)
-            if not found or head_moved(str(notes), record.time):
+            if not found or is_other_history(found, Path(root), notes, record):
                 return None
             for one in found:
                 record = stage_edited(one, Path(root), notes, record, transaction)
@@ -221,6 +223,19 @@ def sync_plain_edits(root: str) -> list[Location] | None:
     except (LitmlError, OSError, ValueError):
         return None
     return [Location(one.notebook.name, cell) for one in found for cell in one.edits]
+
+
+def is_other_history(
+    found: Sequence[Edited], root: Path, notes: Path, record: Record
+) -> bool:
+    """May a file not be edited, but from a commit? Without git there are none."""
+    if notes.name == ".litml":
+        return False
+    modules = {Path(record.package, one.target): one.base.text for one in found}
+    names = {path.relative_to(root).as_posix(): path for path in modules}
+    blobs = read_committed(root, list(names))
+    restored = any(blobs[name].decode() == modules[names[name]] for name in blobs)
+    return restored or head_moved(str(notes), record.time)
 
 
 def find_edited(root: Path, notes: Path, record: Record) -> list[Edited] | None:

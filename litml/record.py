@@ -207,3 +207,24 @@ def load_base(notes: Path, target: str, record: Record) -> Base | None:
     entry = record.files.get(target)
     same = entry and entry.checksum == checksum(base.text.encode())
     return base if same else None
+
+
+# %% read_committed
+def read_committed(root: Path, names: list[str]) -> dict[str, bytes]:
+    """Return files as they are at HEAD, without those that are not there."""
+    import subprocess
+
+    command = ["git", "-C", str(root), "cat-file", "--batch"]
+    asked = "".join(f"HEAD:./{name}\n" for name in names).encode()
+    try:
+        answer = subprocess.run(command, input=asked, capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    found = {}
+    rest = answer.stdout
+    for name in names:
+        head, _, rest = rest.partition(b"\n")
+        if not head.endswith(b" missing"):
+            size = int(head.split()[-1])
+            found[name], rest = rest[:size], rest[size + 1 :]
+    return found

@@ -271,6 +271,30 @@ def test_a_commit_since(small: Sandbox) -> None:
     assert sync_plain_edits(str(small.root)) is None
 
 
+def test_restored_from_a_commit(small: Sandbox) -> None:
+    """That undoes an export, and is no edit to be brought home."""
+    small.commit()
+    notebook = small.root / NOTEBOOK
+    notebook.write_text(notebook.read_text().replace("return path", "return 1"))
+    settle(small.root)
+    small.git("checkout", "mylib/core.py")
+    assert both_ways_in_git(small.root) is None
+    assert "return 1" in (small.root / "mylib/core.py").read_text()
+    settle(small.root)
+    edit(small, "core.py", ("return 1", "return 2"))
+    assert both_ways_in_git(small.root) == ["nbs/00_core.ipynb, cell load"]
+
+
+def both_ways_in_git(root: Path) -> list[str] | None:
+    """Bring an edit home the short way, and then the long one if there is more."""
+    here = look(root)
+    cells = sync_plain_edits(str(root))
+    if cells is None:
+        assert look(root) == here
+    assert not sync_project(find_project(root)).changes
+    return cells and [str(cell) for cell in cells]
+
+
 def test_a_class_that_grows(project: Sandbox) -> None:
     """A method in the class hides one from a later cell; without it a block is due."""
     project.write(
