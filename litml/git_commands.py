@@ -74,6 +74,7 @@ def add_clean(parser: ArgumentParser) -> None:
 # %% run_clean
 def run_clean(arguments: Namespace) -> int:
     """Bring notebooks into the form that git should see."""
+    from litml.git import settle
     from litml.project import find_project
     from litml.tidy import clean_project, project_policy
 
@@ -90,6 +91,7 @@ def run_clean(arguments: Namespace) -> int:
         return said.finish()
     progress = Progress("clean")
     report = clean_project(project, policy, paths, check=check, progress=progress)
+    settle(project.root, [project.root / one.name for one in report.changed])
     progress.clear()
     said.tell("would clean" if check else "cleaned", report.changed, is_wrong=check)
     said.refuse("problems", report.problems)
