@@ -50,7 +50,10 @@ def find_table(notebook: Notebook) -> dict[str, Any]:
     """Return the mapping `litml` of metadata and front matter; the latter wins."""
     at = Location(notebook.name)
     raw = next((cell for cell in notebook.cells if cell.kind == "raw"), None)
-    tables = [notebook.metadata.get("litml")]
+    about = notebook.metadata.get("litml")
+    if isinstance(about, dict):  # what git keeps of outputs is for `07_clean` to read
+        about = {word: value for word, value in about.items() if word != "outputs"}
+    tables = [about]
     if raw and raw.source.lstrip().startswith("---") and "litml:" in raw.source:
         at = Location(notebook.name, raw.id)
         front = parse_yaml(raw.source.strip().strip("-"), at)

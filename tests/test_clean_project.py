@@ -98,6 +98,16 @@ def test_the_word_on_the_command_line(project: Sandbox) -> None:
     )
 
 
+def test_a_notebook_that_keeps_its_outputs_is_still_a_test(project: Sandbox) -> None:
+    keep = {"litml": {"outputs": "keep", "timeout": 60}}
+    cells = [code("a", "#| export\nx = 1"), code("b", "print(1)", outputs=[STREAM])]
+    path = project.write("00_one.ipynb", *cells, metadata=keep)
+    assert project.litml("clean").returncode == 0
+    assert cells_of(path)[1]["outputs"] == [STREAM]
+    project.export()
+    assert project.litml("test", "nbs").returncode == 0
+
+
 def test_only_the_paths_that_are_asked_for(project: Sandbox) -> None:
     for name in ("00_one.ipynb", "sub/01_two.ipynb", "sub/02_three.ipynb"):
         run_again(project, name)
