@@ -1,0 +1,232 @@
+# Exported from nbs/10b_forked.ipynb. Edit either side, then run `litml sync`.
+"""What becomes of a copy of the fork server: a kernel, and the nanny that watches
+it.
+"""
+
+import atexit
+import contextlib
+import ctypes
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+__all__ = [
+    "DEATH_SIGNAL",
+    "SUBREAPER",
+    "LIBRARY",
+    "set_flag",
+    "find_children",
+    "describe_process",
+    "Basis",
+    "send",
+    "become",
+    "reseed",
+    "run_kernel",
+    "nurse",
+    "is_gone",
+    "kill_group",
+    "sweep",
+    "start_nanny",
+]
+
+
+# ## What a process inherits
+# %% set_flag
+DEATH_SIGNAL, SUBREAPER = 1, 36  # names in <linux/prctl.h>
+LIBRARY = ctypes.CDLL(None, use_errno=True)
+
+
+def set_flag(flag: int, value: int) -> None:
+    """Set one of the kernel's flags of this process. Raises `OSError`."""
+    if LIBRARY.prctl(flag, value, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+# %% find_children
+def find_children() -> list[int]:
+    """Return the processes whose parent is this one."""
+    with open(f"/proc/self/task/{os.getpid()}/children") as file:
+        return [int(word) for word in file.read().split()]
+
+
+def describe_process(process: int) -> str:
+    """Return a process's number and command, for a report."""
+    try:
+        words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
+        command = b" ".join(words).decode(errors="replace").strip()
+    except OSError:
+        command = ""
+    return f"{process} {command[:200]}".strip()
+
+
+# ## What a kernel begins with
+# %% Basis
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What all kernels of a server have in common.
+
+    `path` is where modules are found, without `PYTHONPATH`; `launcher` is the program
+    that a cold kernel runs; `environment` holds variables that imports have set.
+    """
+
+    path: tuple[str, ...]
+    launcher: str = "ipykernel_launcher"
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def send(line: socket.socket, **said: object) -> None:
+    """Tell the client something, if it still listens."""
+    with contextlib.suppress(OSError):
+        line.send(json.dumps(said).encode())
+
+
+# ## The kernel
+# %% become
+def become(request: dict[str, Any], files: Sequence[int], basis: Basis) -> None:
+    """Make this process what a new one would be."""
+    null = os.open(os.devnull, os.O_RDONLY)
+    for number, file in enumerate((null, *files)):
+        os.dup2(file, number)
+    for number in range(1, signal.NSIG):
+        if signal.getsignal(number) not in (signal.SIG_DFL, signal.SIG_IGN, None):
+            signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.set_wakeup_fd(-1)
+    os.environ.clear()
+    # Some programs know by this variable that they are in a notebook.
+    os.environ.update(
+        {**basis.environment, **request["env"], "JPY_PARENT_PID": str(os.getppid())}
+    )
+    os.chdir(request["cwd"])
+    time.tzset()
+    places = request["env"].get("PYTHONPATH", "")
+    sys.path[:] = [*(place for place in places.split(os.pathsep) if place), *basis.path]
+    sys.argv = [basis.launcher, *request["argv"]]
+    reseed()
+
+
+def reseed() -> None:
+    """Seed the generators that do not do so themselves in a forked process."""
+    if random := sys.modules.get("numpy.random"):
+        random.seed()
+    if torch := sys.modules.get("torch"):
+        torch.seed()
+
+
+# %% run_kernel
+def run_kernel(line: socket.socket, request: dict[str, Any]) -> int:
+    """Run the kernel in this process; return its exit code."""
+    from ipykernel.kernelapp import IPKernelApp
+
+    # With a parent's number, a thread would look every second whether it lives.
+    app: Any = IPKernelApp.instance(parent_handle=1)
+    code = 0
+    try:
+        app.initialize(request["argv"])
+        send(line, ready=True)
+        line.close()
+        app.start()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc(file=sys.__stderr__)
+        code = 1
+    # Its way to close sockets joins a thread that may wait for one it has stopped.
+    atexit.unregister(app.close)
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        with contextlib.suppress(Exception):
+            stream.flush()  # type: ignore[union-attr]
+    return code
+
+
+# ## The nanny
+# %% nurse
+def nurse(line: socket.socket, kernel: int, home: str) -> None:
+    """Watch a kernel until it ends, or the client is gone; clear up and report."""
+    watched, gone = os.pidfd_open(kernel), False
+    watch = select.poll()
+    watch.register(line, select.POLLIN)
+    watch.register(watched, select.POLLIN)
+    while not any(file == watched for file, _ in watch.poll()):
+        if not gone and is_gone(line):
+            gone = True
+            watch.unregister(line)
+            kill_group(kernel)
+    _, status, used = os.wait4(kernel, 0)
+    left = sweep(0.0 if gone else 0.2)
+    code, cpu = os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime
+    send(line, exit=code, left=left, cpu=cpu, memory=used.ru_maxrss * 1024)
+    while not gone and not is_gone(line):
+        pass
+    if home:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def is_gone(line: socket.socket) -> bool:
+    """Wait for what comes next; is it the end of the line?"""
+    try:
+        return not line.recv(1)
+    except OSError:
+        return True
+
+
+def kill_group(kernel: int) -> None:
+    """Kill a kernel and its process group, which it may not have made yet."""
+    for kill in (os.killpg, os.kill):
+        with contextlib.suppress(ProcessLookupError):
+            kill(kernel, signal.SIGKILL)
+
+
+def sweep(patience: float) -> list[str]:
+    """Kill what the kernel left behind; return what did not end by itself soon."""
+    end = time.monotonic() + patience
+    while find_children() and time.monotonic() < end:
+        if not os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG):
+            time.sleep(0.01)
+    left = []
+    while children := find_children():
+        for child in children:
+            left.append(describe_process(child))
+            os.kill(child, signal.SIGKILL)
+        for child in children:
+            os.waitpid(child, 0)
+    return left
+
+
+# %% start_nanny
+def start_nanny(
+    line: socket.socket, request: dict[str, Any], files: Sequence[int], basis: Basis
+) -> None:
+    """Start a kernel and watch it; the nanny's whole life."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    nanny = os.getpid()
+    set_flag(SUBREAPER, 1)
+    set_flag(DEATH_SIGNAL, signal.SIGTERM)
+    kernel = os.fork()
+    if not kernel:
+        os.setsid()
+        set_flag(DEATH_SIGNAL, signal.SIGKILL)
+        if os.getppid() != nanny:
+            os._exit(1)
+        become(request, files, basis)
+        os._exit(run_kernel(line, request))
+    for file in files:
+        os.close(file)
+    signal.signal(signal.SIGTERM, lambda *_: kill_group(kernel))
+    if os.getppid() != request["server"]:
+        kill_group(kernel)
+    send(line, pid=kernel)
+    nurse(line, kernel, request.get("home", ""))
