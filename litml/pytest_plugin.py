@@ -205,17 +205,18 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
 
 def plan_ahead(session: pytest.Session, ahead: "Ahead") -> None:
     """Have notebooks run up to the last of their cells that is to be tested."""
-    from litml.front import read_front
     from litml.items import CellItem, NotebookFile
 
     chooser = session.config.pluginmanager.getplugin("litml-chooser")
     last: dict[NotebookFile, int] = {}
+    waiting: set[NotebookFile] = set(chooser.known) if chooser else set()
     for item in session.items:
         if isinstance(item, CellItem) and not item.step.skip:
             last[item.parent] = max(item.index, last.get(item.parent, 0))
+            if item.fixturenames:  # the kernel has to start after them
+                waiting.add(item.parent)
     for file, index in last.items():
-        known = chooser is not None and file in chooser.known
-        if file.runner and not (known or read_front(file.notebook).fixtures):
+        if file.runner and file not in waiting:
             ahead.plan(file.runner, index)
 
 
