@@ -27,7 +27,7 @@ __all__ = [
     "Watch",
     "Ending",
     "is_leaving",
-    "reap_children",
+    "do_nothing",
     "check_commands",
     "start_watch",
     "die_with_parent",
@@ -183,9 +183,10 @@ class Ending:
         """Wait for tasks, report on them, and answer."""
         seconds = message["content"]["seconds"]
         with suppress(Exception):
-            await self.wait(time.monotonic() + seconds * message["content"]["tasks"])
+            await self.wait(time.monotonic() + message["content"]["tasks"])
             for task, request in list(self.watch.makers.items()):
                 self.examine(task, request)
+        self.watch.kernel._progressively_terminate_all_children = do_nothing
         look = threading.Thread(target=self.look, args=(seconds,), daemon=True)
         look.start()
         session = self.watch.kernel.session
@@ -212,11 +213,7 @@ class Ending:
 
     def look(self, seconds: float) -> None:
         """Report, if the process is still there, what keeps it."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            time.sleep(0.05)
-            if is_leaving():
-                reap_children()
+        time.sleep(seconds)
         if is_leaving():
             return self.watch.report("in the kernel", None, name="Leaving")
         frames = sys._current_frames()
@@ -238,11 +235,8 @@ def is_leaving() -> bool:
     return frame is not None
 
 
-def reap_children() -> None:
-    """Take notice of child processes that have ended, where that is necessary."""
-    with suppress(OSError, AttributeError):  # there is no such thing on Windows
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
+async def do_nothing() -> None:
+    """Leave child processes to those who made them, and to us."""
 
 
 # ## Commands
