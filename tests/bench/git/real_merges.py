@@ -189,7 +189,8 @@ def read_case(case: Case) -> dict[str, bytes] | None:
             git(case["folder"], "cat-file", "blob", case[name]) if is_there else b""
         )
         try:
-            found[name] and content(found[name])
+            if is_there or name != "base":
+                content(found[name])
         except (ValueError, KeyError, TypeError):
             return None
     return found if max(map(len, found.values())) < LARGEST else None
