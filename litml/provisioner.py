@@ -115,7 +115,9 @@ class WarmProvisioner(LocalProvisioner):
 
 
 def find_file(asked: Any, default: int) -> int:
-    """Return the descriptor that `Popen` would use for an output."""
-    if asked is None:
-        return default
-    return asked if isinstance(asked, int) else asked.fileno()
+    """Return the descriptor that `Popen` would use. Raises `ForkError` for a pipe."""
+    file = default if asked is None else asked
+    number = file if isinstance(file, int) else int(file.fileno())
+    if number < 0:
+        raise ForkError("only `Popen` can make a pipe")
+    return number
