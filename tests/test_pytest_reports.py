@@ -243,10 +243,6 @@ def test_pdb_stops_in_the_failed_cell(project: Sandbox) -> None:
         terminal.type(f"{typed}\n")
         shown = re.sub(r"\x1b\[[0-9;]*m", "", terminal.read("ipdb> "))
         assert expected in shown.partition("\n")[2]
-    terminal.type("while True: pass\n")
-    time.sleep(1)
-    terminal.type("\x03")
-    terminal.read("ipdb> ")
     os.kill(int(pid.read_text()), 0)
     terminal.type("c\n")
     shown = terminal.read()
@@ -254,6 +250,25 @@ def test_pdb_stops_in_the_failed_cell(project: Sandbox) -> None:
     assert "1 failed, 1 passed, 1 skipped" in shown
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
+
+
+@needs_terminal
+def test_ctrl_c_in_the_debugger(project: Sandbox) -> None:
+    """At the prompt it drops a line; in a computation it ends the debugger."""
+    save(project, "a.ipynb", fit=FIT.format(os.devnull), last="1")
+    terminal = Terminal(project, "-m", "pytest", "--pdb", "--color=no")
+    terminal.read("ipdb> ")
+    terminal.type("p 4")
+    time.sleep(0.5)
+    terminal.type("\x03")
+    terminal.read("ipdb> ")
+    terminal.type("p 6 * 7\n")
+    assert "42" in terminal.read("ipdb> ")
+    terminal.type("while True: pass\n")
+    time.sleep(1)
+    terminal.type("\x03")
+    assert "1 failed, 1 skipped" in terminal.read()
+    assert terminal.end() == pytest.ExitCode.TESTS_FAILED
 
 
 @needs_terminal
