@@ -63,7 +63,7 @@ def digest_of(file: NotebookFile, runner: Runner) -> str:
         if file.rules.get(cell.id) is not None
     ]
     policy, spec = runner.policy, file.notebook.metadata.get("kernelspec")
-    judged = (policy.strict, policy.paths, sorted(policy.asked))
+    judged = (policy.strict, sorted(policy.asked))
     return digest_steps(runner.steps, judged, spec, compared, file.rules)
 
 

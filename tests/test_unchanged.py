@@ -1,0 +1,205 @@
+"""What need not run, through pytest: the store must never hide a failure."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ENVIRONMENT, Sandbox, code
+
+
+@pytest.fixture
+def project(project: Sandbox) -> Sandbox:
+    """Two notebooks, of which one depends on much."""
+    files = {
+        "mylib/__init__.py": "",
+        "mylib/core.py": "from mylib.base import LIMIT\n",
+        "mylib/base.py": "LIMIT = 3\n",
+        "nbs/data.csv": "3",
+        "script.py": "three = 3\n",
+        "nbs/named.py": "three = 3\n",
+    }
+    for name, text in files.items():
+        path = project.root / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    source = (
+        "import importlib\n"
+        "from mylib.core import LIMIT\n"
+        "named = importlib.import_module('na' + 'med')\n"
+        "three = int(open('data.csv').read())"
+    )
+    check = "assert LIMIT == three == named.three == 3"
+    project.write("01_much.ipynb", code("use", source), code("check", check))
+    project.write("02_alone.ipynb", code("sum", "assert 1 + 1 == 2"))
+    return project
+
+
+def run(project: Sandbox, *words: str) -> str:
+    """Run the tests; return the counts of the last line, sorted."""
+    return summarize(start(project, "--litml-changed", *words).stdout)
+
+
+def start(project: Sandbox, *words: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "pytest", "-q", "--color=no", *words]
+    return project.run(*command, timeout=120)
+
+
+def summarize(output: str) -> str:
+    last = output.strip().splitlines()[-1]
+    kinds = "passed|failed|unchanged|skipped|deselected|error"
+    found = re.findall(rf"(\d+) ({kinds})", last)
+    return ", ".join(f"{number} {kind}" for number, kind in sorted(found)) or last
+
+
+def test_nothing_changed_nothing_runs(project: Sandbox) -> None:
+    assert run(project) == "3 passed"
+    done = start(project, "--litml-changed")
+    assert summarize(done.stdout) == "3 unchanged"
+    assert "2 notebooks have passed before" in done.stdout
+    assert run(project, "-n", "2") == "3 unchanged"
+    assert run(project, "-k", "check") == "1 unchanged, 2 deselected"
+    assert summarize(start(project).stdout) == "3 passed", "a plain run runs all"
+
+
+CHANGES = {
+    "a module": ("mylib/core.py", "from mylib.base import LIMIT\n\n"),
+    "a module of a module": ("mylib/base.py", "LIMIT = 4\n"),
+    "a file that was opened": ("nbs/data.csv", "4"),
+    "a module by a name made up": ("nbs/named.py", "three = 4\n"),
+    "a module that hides another": ("nbs/importlib.py", "raise ValueError\n"),
+    "a conftest that was not there": ("conftest.py", "import mylib\n"),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_a_notebook_depends_on(project: Sandbox, name: str) -> None:
+    """Only the notebooks run that the change concerns, and a failure is seen."""
+    run(project)
+    path, text = CHANGES[name]
+    (project.root / path).write_text(text)
+    done = start(project, "--litml-changed", "-vv")
+    ran = re.findall(r"^(\S+) ran: (.*)$", done.stdout, re.MULTILINE)
+    assert ran[0][0] == "nbs/01_much.ipynb"
+    assert path in ran[0][1]
+    assert (len(ran) == 1) is (path != "conftest.py")
+    # importlib is imported before anything could hide it
+    harmless = ("mylib/core.py", "conftest.py", "nbs/importlib.py")
+    broken = path not in harmless
+    assert done.returncode == int(broken), done.stdout
+    if broken:
+        assert "failed" in run(project), "a failure is not remembered"
+
+
+def test_prose_and_times_are_no_changes(project: Sandbox) -> None:
+    run(project)
+    for path in project.root.rglob("*.py"):
+        path.touch()
+    path = project.root / "nbs/02_alone.ipynb"
+    path.write_text(path.read_text().replace('"metadata": {}', '"metadata": {"a": 1}'))
+    assert run(project) == "3 unchanged"
+
+
+def test_code_is_a_change(project: Sandbox) -> None:
+    run(project)
+    project.write("02_alone.ipynb", code("sum", "assert 1 + 1 == 3"))
+    assert run(project) == "1 failed, 2 unchanged"
+    project.write("02_alone.ipynb", code("sum", "assert 1 + 1 == 2"))
+    assert run(project) == "1 passed, 2 unchanged", "the failure took the evidence away"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import subprocess, sys\nsubprocess.run([sys.executable, '-c', ''])",
+        "!true",
+        "import socket\nsocket.socket(type=2).connect(('192.0.2.1', 9))",
+    ],
+)
+def test_what_cannot_be_seen_runs_every_time(project: Sandbox, source: str) -> None:
+    """Unless the notebook says what it depends on."""
+    project.write("02_alone.ipynb", code("start", source))
+    run(project)
+    assert run(project) == "1 passed, 2 unchanged"
+    project.write("02_alone.ipynb", code("start", f"#| depends: *.py\n{source}"))
+    run(project)
+    assert run(project) == "3 unchanged"
+    (project.root / "script.py").write_text("three = 4\n")
+    assert run(project) == "1 passed, 2 unchanged"
+
+
+def test_a_second_try_is_not_remembered(project: Sandbox) -> None:
+    source = (
+        "#| flaky: 3\nfrom pathlib import Path\nseen = Path('seen')\n"
+        "first = not seen.exists()\nseen.touch()\nassert not first"
+    )
+    project.write("02_alone.ipynb", code("flaky", source))
+    run(project)
+    assert run(project) == "1 passed, 2 unchanged"
+
+
+def test_coverage_runs_everything(project: Sandbox) -> None:
+    pytest.importorskip("pytest_cov", reason="measures coverage")
+    run(project)
+    done = start(project, "--litml-changed", "--cov=mylib")
+    assert "unchanged" not in done.stdout
+
+
+def test_since_a_commit(project: Sandbox) -> None:
+    project.commit()
+    words = ("--litml-since", "HEAD")
+    assert "deselected" in start(project, *words).stdout
+    (project.root / "mylib/base.py").write_text("LIMIT = 3  # again\n")
+    done = start(project, *words)
+    assert summarize(done.stdout) == "1 deselected, 2 passed"
+    done = start(project, "--litml-since", "nowhere")
+    assert done.returncode == 4
+    assert "nowhere" in done.stderr
+
+
+def test_shares_cover_everything_once(project: Sandbox) -> None:
+    (project.root / "test_plain.py").write_text("def test_it():\n    pass\n")
+    for number in range(5):
+        project.write(f"1{number}_more.ipynb", code("one", f"assert {number} >= 0"))
+    start(project, "--litml-store", "kept")  # now the times are known
+    seen: list[str] = []
+    for number in (1, 2, 3):
+        words = ("--litml-store", "kept", "--litml-shard", f"{number}/3")
+        done = start(project, *words, "--collect-only")
+        seen += [line for line in done.stdout.splitlines() if "::" in line]
+    whole = start(project, "--collect-only").stdout
+    assert sorted(seen) == sorted(line for line in whole.splitlines() if "::" in line)
+    assert start(project, "--litml-shard", "3/2").returncode == 4
+
+
+def test_a_store_can_be_carried_to_another_machine(
+    project: Sandbox, tmp_path: Path
+) -> None:
+    """Other times, another place, the same content."""
+    run(project, "--litml-store", "kept")
+    other = tmp_path / "elsewhere"
+    shutil.copytree(project.root, other, copy_function=shutil.copy)
+    command = [sys.executable, "-m", "pytest", "-q", "--litml-changed"]
+    done = subprocess.run(
+        [*command, "--litml-store", "kept"],
+        cwd=other,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+    )
+    assert "3 unchanged" in done.stdout
+
+
+def test_a_store_that_is_broken_is_as_good_as_none(project: Sandbox) -> None:
+    run(project, "--litml-store", "kept")
+    for path in (project.root / "kept").glob("*.json"):
+        path.write_bytes(path.read_bytes()[:-20])
+    assert run(project, "--litml-store", "kept") == "3 passed"
+
+
+def test_litml_test_skips_what_is_known(project: Sandbox) -> None:
+    assert project.litml("test", "-q", timeout=120).returncode == 0
+    assert "3 unchanged" in project.litml("test", "-q", timeout=120).stdout
+    assert "3 passed" in project.litml("test", "-q", "--all", timeout=120).stdout
