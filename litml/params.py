@@ -19,6 +19,7 @@ __all__ = [
     "KINDS",
     "Param",
     "read_params",
+    "find_assignment",
     "make_param",
     "fit_value",
     "parse_word",
@@ -28,6 +29,7 @@ __all__ = [
     "check_words",
     "GIVEN",
     "inject_values",
+    "make_given",
     "write_value",
     "label",
 ]
@@ -93,16 +95,22 @@ def read_params(notebook: Notebook) -> dict[str, Param]:
         raise ParamsError(f"not plain Python: {error.msg}", at=at) from error
     found = {}
     for node in body:
-        match node:
-            case ast.Assign([ast.Name(name)], value) | ast.AnnAssign(
-                ast.Name(name), _, ast.expr() as value
-            ):
-                place = Location(
-                    notebook.name, cell.id, node.lineno + head.body_line - 1
-                )
-                note = getattr(node, "annotation", None)
-                found[name] = make_param(name, value, note, place)
+        if assignment := find_assignment(node):
+            line = node.lineno + head.body_line - 1
+            place = Location(notebook.name, cell.id, line)
+            param = make_param(*assignment, place)
+            found[param.name] = param
     return found
+
+
+def find_assignment(node: ast.stmt) -> tuple[str, ast.expr, ast.expr | None] | None:
+    """Return name, value and annotation if a statement assigns to one name."""
+    match node:
+        case ast.Assign([ast.Name(name)], value):
+            return name, value, None
+        case ast.AnnAssign(ast.Name(name), annotation, ast.expr() as value):
+            return name, value, annotation
+    return None
 
 
 # %% make_param
@@ -223,19 +231,19 @@ def inject_values(notebook: Notebook, values: Mapping[str, Any]) -> Notebook:
     kept = [
         cell for cell in copy.cells if GIVEN not in (cell.metadata.get("tags") or [])
     ]
+    names = [cell.id for cell in kept]
     name = f"{marked.id}-given"
-    taken = name in {cell.id for cell in kept}
-    given: dict[str, Any] = {
-        "cell_type": "code",
-        "execution_count": None,
-        "id": f"{name}-too" if taken else name,
-        "metadata": {"tags": [GIVEN]},
-        "outputs": [],
-        "source": "\n".join(["# Parameters", *lines]),
-    }
-    place = [cell.id for cell in kept].index(marked.id) + 1
-    copy.cells = [*kept[:place], Cell(given), *kept[place:]]
+    given = make_given(f"{name}-too" if name in names else name, lines)
+    place = names.index(marked.id) + 1
+    copy.cells = [*kept[:place], given, *kept[place:]]
     return copy
+
+
+def make_given(name: str, lines: Sequence[str]) -> Cell:
+    """Return a new cell that assigns the values."""
+    source = "\n".join(["# Parameters", *lines])
+    new = {"cell_type": "code", "execution_count": None, "outputs": []}
+    return Cell({**new, "id": name, "metadata": {"tags": [GIVEN]}, "source": source})
 
 
 # %% write_value

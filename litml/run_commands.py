@@ -107,7 +107,7 @@ def run_pytest(words: list[str], folder: Path) -> int:
         while True:
             try:
                 code = process.wait()
-                return -SIGINT if interrupted else code
+                return -SIGINT if interrupted and code == FAULT else code
             except KeyboardInterrupt:
                 interrupted = True
 
