@@ -249,9 +249,10 @@ def exported_from(data: bytes) -> list[str]:
 def stage_target(run: Run, target: str, text: str, ids: list[str]) -> None:
     """Stage the text of a target, unless it is there already or was edited."""
     path, data = run.path_of(target), text.encode(errors="replace")
+    seen = look(path) or (0, 0)  # before it is read
     there = path.read_bytes() if path.is_file() else None
     wanted = checksum(data)
-    run.files[target] = Entry(*(look(path) or (0, 0)), wanted)
+    run.files[target] = Entry(*seen, wanted)
     run.refused.pop(target, None)
     if there is not None and checksum(there) == wanted:
         if target in run.pending:  # a part of the text, when that was all we knew
@@ -494,7 +495,8 @@ def next_record(run: Run, report: ExportReport, transaction: Transaction) -> Rec
     files = {one: entry for one, entry in run.record.files.items() if one in run.makers}
     for target, entry in run.files.items():
         status = transaction.look(run.path_of(target))
-        files[target] = Entry(status.st_size, status.st_mtime_ns, entry.checksum)
+        now = Entry(status.st_size, status.st_mtime_ns, entry.checksum)
+        files[target] = now if target in run.pending else entry
     settled, package = not report.stale, str(run.base)
     return Record(run.record.key, 0, settled, run.entries, files, package)
 

@@ -13,6 +13,7 @@ import re
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -658,8 +659,8 @@ def test_36_a_linked_work_tree(core: Core, tmp_path: Path) -> None:
 def test_37_times_of_change(core: Core, times: tuple[int, int]) -> None:
     core.edit(("open(path)\n\n", "open(path, 'rb')\n\n"))
     core.edit_notebook("c5", ("open(path)", "open(path, 'w')"))
-    for path, time in zip((core.notebook, core.module), times, strict=True):
-        os.utime(path, (time, time))
+    for path, changed in zip((core.notebook, core.module), times, strict=True):
+        os.utime(path, (changed, changed))
     core.sync(touched="c3", exact=False)
     assert "'rb'" in core.text and "'w'" in core.text
 
@@ -740,6 +741,25 @@ def test_41_saved_meanwhile(
     assert not core.project.leftovers()
     monkeypatch.undo()
     core.sync(touched="c3")
+
+
+def test_41_saved_before_the_record_is_written(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was saved then is seen by the next sync, even if it is not young by then."""
+    core.edit(("open(path)\n\n", "open(path, 'rb')\n\n"))
+    next_record = litml.sync.next_record
+
+    def save_first(*arguments: Any) -> Any:
+        core.edit(('"""Write it."""', '"""Write."""'))
+        a_second_ago = time.time_ns() - 10**9
+        os.utime(core.module, ns=(a_second_ago, a_second_ago))
+        return next_record(*arguments)
+
+    monkeypatch.setattr(litml.sync, "next_record", save_first)
+    assert core.run("sync").code == 0
+    monkeypatch.undo()
+    core.sync(touched="c5")
 
 
 def test_42_two_modules_from_one_notebook(core: Core) -> None:
