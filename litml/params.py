@@ -242,7 +242,7 @@ def inject_values(notebook: Notebook, values: Mapping[str, Any]) -> Notebook:
 def make_given(name: str, lines: Sequence[str]) -> Cell:
     """Return a new cell that assigns the values."""
     source = "\n".join(["# Parameters", *lines])
-    new = {"cell_type": "code", "execution_count": None, "outputs": []}
+    new: dict[str, Any] = {"cell_type": "code", "execution_count": None, "outputs": []}
     return Cell({**new, "id": name, "metadata": {"tags": [GIVEN]}, "source": source})
 
 
