@@ -202,6 +202,14 @@ ROWS = {
         "NeverEnds: the process does not end (in `atexit`)",
         "cell a, line 3",
     ),
+    "hanging_process": Row(
+        [
+            "import multiprocessing, time\n"
+            "multiprocessing.Process(target=time.sleep, args=(99,)).start()"
+        ],
+        "a",
+        "NeverEnds: the process does not end (in `atexit`)",
+    ),
     # What is in order, and stays so.
     "forked_child": Row(["import os\npid = os.fork()", "assert pid", "assert pid"]),
     "finished_work": Row(
@@ -212,6 +220,8 @@ ROWS = {
             "pool = ThreadPoolExecutor()\nassert pool.submit(int, '1').result() == 1",
             "c = asyncio.create_task(asyncio.sleep(99))\nc.cancel()",
             "import subprocess\np = subprocess.Popen(['sleep', '99'])",
+            "import multiprocessing\nworkers = multiprocessing.Pool(2)\n"
+            "assert workers.map(abs, [1, -2]) == [1, 2]",
             "import threading, time\n"
             "threading.Thread(target=time.sleep, args=(99,), daemon=True).start()",
         ]
