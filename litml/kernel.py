@@ -409,15 +409,17 @@ async def start_kernel(
     name: str = "python3",
     paths: Sequence[Path] = (),
     startup: float = 60.0,
+    extra: Mapping[str, str] | None = None,
 ) -> Kernel:
     """Start a kernel that works in `folder` and can import from `paths`.
 
+    Its environment is ours, with what is in `extra`.
     Raises `KernelError` if it is not installed or not ready in `startup` seconds.
     """
-    home = make_home()
+    home, env = make_home(), {**kernel_env(os.environ, paths), **(extra or {})}
     try:
         manager = make_manager(name, home)
-        await launch(manager, folder, kernel_env(os.environ, paths))
+        await launch(manager, folder, env)
         process = ColdProcess(manager)
     except BaseException:
         shutil.rmtree(home, ignore_errors=True)

@@ -20,6 +20,13 @@ from litml.cells import (
     read_directives,
     split_words,
 )
+from litml.devices import (
+    Queue,
+    device_env,
+    list_devices,
+    parse_memory,
+    wait_for_device,
+)
 from litml.front import Front, read_front
 from litml.kernel import GRACE, Kernel, Loop
 from litml.notebook import (
@@ -145,6 +152,7 @@ class Step:
     raises: tuple[str, ...] | None = None
     may_raise: tuple[str, ...] = ()
     flaky: int = 1
+    gpu: int | None = None
     checked: str | None = None
     notebook: str = ""
 
@@ -208,8 +216,17 @@ def plan_cell(
         skip=skip,
         raises=() if "raises-exception" in tags and raises is None else raises,
         flaky=int(said["flaky"].value) if "flaky" in said else 1,
+        gpu=None if skip else demand_gpu(said),
         checked=said["check-output"].value if "check-output" in said else None,
     )
+
+
+# %% demand_gpu
+def demand_gpu(said: dict[str, Directive]) -> int | None:
+    """Return the bytes of a GPU that a cell needs, 0 for all of it, None for none."""
+    if "needs" not in said or "gpu" not in split_words(said["needs"].value):
+        return None
+    return parse_memory(said["gpu-memory"].value) if "gpu-memory" in said else 0
 
 
 # %% reason_to_skip
@@ -342,6 +359,7 @@ class Runner:
         self.stock: Stock = {}
         self.begun: dict[str, float] = {}
         self.written: dict[str, str] = {}  # files, and the cells that wrote them
+        self.queue: Queue | None = None  # for a GPU
 
     @property
     def failed(self) -> CellRun | None:
@@ -389,6 +407,7 @@ class Runner:
         """Start the kernel that the notebook names, in the notebook's folder."""
         spec = self.notebook.metadata.get("kernelspec") or {}
         folder = (self.policy.root / self.notebook.name).parent
+        extra = await self.claim_gpu()
         try:
             return await open_kernel(
                 folder,
@@ -397,10 +416,22 @@ class Runner:
                 self.policy.startup,
                 self.policy.warmth,
                 "\n".join(step.source for step in self.steps),
+                extra,
             )
         except LitmlError as error:
             error.at = error.at or Location(self.notebook.name)
+            if self.queue:
+                self.queue.leave()
             raise
+
+    async def claim_gpu(self) -> dict[str, str]:
+        """Wait for a GPU if a step needs one; return what programs are told of it."""
+        asked = [step.gpu for step in self.steps if step.gpu is not None]
+        devices = list_devices() if asked else ()
+        if not devices:
+            return {}
+        self.queue = Queue(0 if 0 in asked else max(asked), devices)
+        return device_env({}, await wait_for_device(self.queue))
 
     async def run_hidden(self, kernel: Kernel, codes: Sequence[str]) -> None:
         """Run code of ours in the kernel, if it speaks Python; what fails is let be."""
@@ -423,6 +454,8 @@ class Runner:
             await self.run_hidden(kernel, self.policy.closing)
         finally:
             failure = await kernel.close(ending)
+            if self.queue:
+                self.queue.leave()
         after = take_stock(self.policy.sources)
         for path, cell in find_written(self.stock, after, self.begun).items():
             self.written[path.relative_to(self.policy.root).as_posix()] = cell

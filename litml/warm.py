@@ -405,16 +405,17 @@ async def open_kernel(
     startup: float = 60.0,
     warmth: Warmth = Warmth(),
     text: str = "",
+    extra: Mapping[str, str] | None = None,
 ) -> Kernel:
     """Start a kernel, warm where that is possible and wise; `text` is what it will run.
 
     Raises `KernelError` if it is not installed or not ready in `startup` seconds.
     """
-    env = kernel_env(os.environ, paths)
+    env = {**kernel_env(os.environ, paths), **(extra or {})}
     with suppress(ForkError):
         if warmth.warm and is_ours(name) and not (warmth.preload and sets_frozen(text)):
             return await start_warm(folder, env, warmth, startup)
-    kernel = await start_kernel(folder, name, paths, startup)
+    kernel = await start_kernel(folder, name, paths, startup, extra)
     if kernel.group:
         limit_memory(kernel.group, warmth.memory)
     return kernel
