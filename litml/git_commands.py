@@ -310,7 +310,7 @@ def run_install_hooks(arguments: Namespace) -> int:
     changes = plan.changes()
     if not arguments.check:
         carry_out(plan)
-    word = "missing" if arguments.check else "removed" if arguments.remove else "set"
+    word = "would set" if arguments.check else "removed" if arguments.remove else "set"
     for change in changes:
         print(f"{word}: {change}")
     for note in plan.notes:

@@ -98,7 +98,7 @@ def test_the_script_is_gone(clone: Clone) -> None:
     assert path.read_bytes() == clone.blob()
     assert clone.git(*EMERGENCY, "status", "--porcelain") == ""
     done = clone.litml("install-hooks", "--check")
-    assert done.returncode == 1 and "missing: .git/litml-git.sh" in done.stdout
+    assert done.returncode == 1 and "would set: .git/litml-git.sh" in done.stdout
     clone.install()
     path.unlink()
     clone.git("checkout", "--", NAME)
