@@ -1,11 +1,9 @@
-"""Notebooks in real kernels: every failure here really happens."""
+"""Notebooks in real kernels; those that die, hang or lie are in `test_never_fooled`."""
 
 import asyncio
 import json
 import os
 import shutil
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -137,15 +135,6 @@ def test_a_cell_that_fails_is_never_taken_for_passed(
         assert "cell the-cell, line" in done.failure.traceback
 
 
-def test_rich_hides_no_error(policy: Policy) -> None:
-    pytest.importorskip("rich", reason="rich is not installed")
-    lines = "import rich.traceback\nold = rich.traceback.install()\n\n1 / 0"
-    failed = run_notebook(make(lines), policy).failed
-    assert failed is not None and failed.failure is not None
-    assert str(failed.failure) == "ZeroDivisionError: division by zero"
-    assert failed.failure.line == 4
-
-
 def test_outputs_are_what_jupyter_would_store(kernel: Kernel, loop: Loop) -> None:
     source = (
         "import sys\nfrom IPython.display import display\n"
@@ -192,24 +181,10 @@ def test_a_huge_display_is_not_kept(kernel: Kernel, loop: Loop) -> None:
 # Kernels that do not survive it.
 
 
-def test_endless_output_ends_at_the_time_limit_within_bounds(policy: Policy) -> None:
-    resource = pytest.importorskip("resource", reason="measures memory on POSIX only")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    source = "#| timeout: 2\nwhile True:\n    print('all work and no play' * 500)"
-    run = run_notebook(make(source, "1"), policy)
-    assert [cell.status for cell in run.cells] == [Status.TIMED_OUT, Status.NOT_RUN]
-    assert sum(len(str(output)) for output in run.cells[0].outputs) < 11_000_000
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    unit = 1 if sys.platform == "darwin" else 1024
-    assert (after - before) * unit < 500_000_000
-
-
 @pytest.mark.parametrize(
     ("source", "status", "says"),
     [
         ("import os\n\nos._exit(3)", Status.DIED, "exit code 3"),
-        ("import os, signal\nos.kill(os.getpid(), 9)", Status.DIED, "SIGKILL"),
-        ("import ctypes\n\nctypes.string_at(0)", Status.DIED, "SIGSEGV"),
         ("exit", Status.DIED, "ends its kernel"),
         (
             "import json\njson.dumps = lambda *_, **__: '{'",
@@ -221,12 +196,6 @@ def test_endless_output_ends_at_the_time_limit_within_bounds(policy: Policy) -> 
             "#| timeout: 0.5\nimport time\ntime.sleep(60)",
             Status.TIMED_OUT,
             "0.5 s; interrupted",
-        ),
-        (
-            "#| timeout: 0.5\nimport signal\n"
-            "signal.signal(signal.SIGINT, signal.SIG_IGN)\nwhile True: pass",
-            Status.TIMED_OUT,
-            "was killed",
         ),
     ],
 )
@@ -265,36 +234,6 @@ def test_a_kernel_is_asked_to_leave(policy: Policy) -> None:
     note = "import atexit\n_ = atexit.register(lambda: open('left', 'w').close())"
     assert run_notebook(make(note), policy).passed
     assert (policy.root / "nbs" / "left").exists(), "its atexit functions were run"
-
-
-INTERRUPTED = """
-import sys
-from pathlib import Path
-from litml.run import *
-from litml.notebook import read_notebook
-root = Path(sys.argv[1])
-run_notebook(read_notebook(root / "nbs" / "made.ipynb", "nbs/made.ipynb"), Policy(root))
-"""
-
-
-@posix
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGKILL])
-def test_no_kernel_survives_its_runner(signum: int, policy: Policy) -> None:
-    note = policy.root / "nbs" / "pid"
-    source = f"import os\nopen({str(note)!r}, 'w').write(f'{{os.getpid()}} ')\n"
-    source += "while True: pass"
-    (policy.root / "nbs" / "made.ipynb").write_bytes(make(source).to_bytes())
-    command = [sys.executable, "-c", INTERRUPTED, str(policy.root)]
-    runner = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    limit = time.monotonic() + 60
-    while not (note.exists() and note.read_text().endswith(" ")):
-        assert runner.poll() is None and time.monotonic() < limit
-        time.sleep(0.05)
-    runner.send_signal(signum)
-    _, errors = runner.communicate(timeout=20)
-    assert ends(int(note.read_text()))
-    assert runner.returncode != 0
-    assert signum == signal.SIGKILL or "KeyboardInterrupt" in errors
 
 
 # Kernels that are not there.
