@@ -277,6 +277,7 @@ class NotebookFile(pytest.Module):
             shared_of(self.config).release(self.runner)
             self.told.clear()
             self.updates.clear()
+            self.failed = False  # with `--failed-first` there is a second time
 
     def copy_path(self) -> Path | None:
         """Return where the executed copy goes, if copies are wanted."""

@@ -292,7 +292,8 @@ def test_a_failure_shows_the_way_into_the_package_and_values(project: Sandbox) -
     text = "\n".join(run(project, "nbs/01_use.ipynb"))
     assert "→ nbs/00_stats.ipynb, cell mean, line 4" in text
     assert (
-        "with, in mean:\n  values = []\n  total  = 0" in text and "\n  rows = " not in text
+        "with, in mean:\n  values = []\n  total  = 0" in text
+        and "\n  rows = " not in text
     )
     text = "\n".join(run(project, "nbs/01_use.ipynb", "--showlocals"))
     assert "with:\n  rows = []\nwith, in mean:" in text
@@ -348,3 +349,28 @@ def test_a_copy_that_cannot_be_written_is_an_error(project: Sandbox) -> None:
     lines = run(project, "--litml-artifacts", "failed", "-q")
     assert lines[-1].startswith("1 failed, 1 error")
     assert any(line.startswith("cannot be written") for line in lines)
+
+
+def test_what_failed_goes_first_and_is_right_again(project: Sandbox) -> None:
+    """The cells of a notebook are torn apart, and each is still tested after others."""
+    save(project, "a.ipynb", load="x = 1", bad="x += 1\n1 / 0", last="1")
+    save(project, "b.ipynb", load="x = 1", bad="assert x == 2", last="1")
+    first = ["--litml-artifacts", "failed", "-v"]
+    run(project, *first)
+    lines = run(project, *first, "--ff", "--durations=3", "--durations-min=0")
+    assert verdicts(lines) == {
+        "nbs/a.ipynb::bad": "FAILED",
+        "nbs/b.ipynb::bad": "FAILED",
+        "nbs/a.ipynb::load": "PASSED",
+        "nbs/a.ipynb::last": "ERROR",
+        "nbs/b.ipynb::load": "PASSED",
+        "nbs/b.ipynb::last": "ERROR",
+    }
+    assert any("slowest 3 durations" in line for line in lines)
+    copy = (project.root / "failed" / "nbs" / "a.ipynb").read_text()
+    assert "ZeroDivisionError" in copy, "that of the failure, not of the second time"
+    lines = run(project, "-v", "-x", "-k", "bad or load")
+    assert verdicts(lines) == {
+        "nbs/a.ipynb::load": "PASSED",
+        "nbs/a.ipynb::bad": "FAILED",
+    }
