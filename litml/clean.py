@@ -160,7 +160,7 @@ def clean_metadata(metadata: dict[str, Any], keys: frozenset[str]) -> dict[str, 
 
 
 # %% settle_conflict
-MARKERS = r"(?m)^(?:<{7,}|\|{7,}|={7,}|>{7,})(?: |\r?$)"
+MARKERS = r"(?m)^(?:<{7,}|\|{7,}|>{7,})(?: |\r?$)"  # `=======` underlines titles, too
 
 
 def settle_conflict(metadata: dict[str, Any], text: str) -> dict[str, Any]:

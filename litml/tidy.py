@@ -136,7 +136,7 @@ def find_conflicts(cell: Mapping[str, Any], at: Location) -> Iterator[LitmlError
     """Yield an error if a merge left something to decide in the cell."""
     text = "".join(cell["source"])
     said = cell.get("metadata", {}).get("litml")
-    if match := re.search(MARKERS.replace("={7,}|", ""), text):
+    if match := re.search(MARKERS, text):
         line = text.count("\n", 0, match.start()) + 1
         hint = "keep what is right, and delete the markers"
         where = Location(at.notebook, at.cell, line)

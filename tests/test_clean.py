@@ -680,6 +680,7 @@ def test_a_conflict_is_over_when_the_markers_are_gone() -> None:
         "a longer marker"
     )
     assert metadata_of("x = 1\ny = 3\n", flag) == {}
+    assert metadata_of("A title\n=======\n", flag) == {}, "Markdown, not a marker"
     more = {"litml": {"conflict": "source", "outputs": "keep"}}
     assert metadata_of("x = 1\n", more) == {"litml": {"outputs": "keep"}}
     deleted = {"litml": {"conflict": "deleted"}}
