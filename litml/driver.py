@@ -121,6 +121,8 @@ def merge_files(base: Path, ours: Path, theirs: Path, size: int, name: str) -> i
         say(f"{name}: {note}")
     for conflict in merged.conflicts:
         say(f"{name}: conflict in cell {conflict.id}: {conflict.reason}")
+    if merged.conflicts:
+        say("edit the cells, or take a side: `litml resolve NOTEBOOK`")
     return 1 if merged.conflicts else 0
 
 

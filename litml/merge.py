@@ -25,6 +25,7 @@ __all__ = [
     "choose_results",
     "results",
     "merge_cell",
+    "combine_cells",
     "settle",
     "Clash",
     "find_clash",
@@ -136,23 +137,28 @@ def merge_cell(
         raise ValueError("a cell that neither side has")
     if ours is None or theirs is None or ours.data == theirs.data:
         data = dict(one.data)
-    elif theirs.data == before or ours.data == before:
+    elif before in (ours.data, theirs.data):
         data = dict(pick(before, ours.data, theirs.data))
     else:
-        data = merge_tables(before, ours.data, theirs.data, "", [])
-        where = f"cell {ours.id}: metadata"
-        data["metadata"] = merge_values(
-            base.metadata if base else {}, ours.metadata, theirs.metadata, where, notes
-        )
-        sides = (before.get("id"), ours.data.get("id"), theirs.data.get("id"))
-        if (name := pick(*sides)) is not None:
-            data["id"] = name
-        data["outputs"], data["execution_count"] = choose_results(
-            base, ours, theirs, text
-        )
-        same = theirs if theirs.source == text else ours
-        data["source"] = same.data["source"]
+        data = combine_cells(base, ours, theirs, text, notes)
     return settle(Cell(data), text, one.data)
+
+
+def combine_cells(
+    base: Cell | None, ours: Cell, theirs: Cell, text: str, notes: list[str]
+) -> dict[str, Any]:
+    """Put a cell together that both sides have changed."""
+    before = base.data if base else {}
+    data = merge_tables(before, ours.data, theirs.data, "", [])
+    three = (base.metadata if base else {}, ours.metadata, theirs.metadata)
+    data["metadata"] = merge_values(*three, f"cell {ours.id}: metadata", notes)
+    name = pick(before.get("id"), ours.data.get("id"), theirs.data.get("id"))
+    if name is not None:
+        data["id"] = name
+    found = choose_results(base, ours, theirs, text)
+    data["outputs"], data["execution_count"] = found
+    data["source"] = (theirs if theirs.source == text else ours).data["source"]
+    return data
 
 
 def settle(cell: Cell, text: str, model: Mapping[str, Any]) -> Cell:
