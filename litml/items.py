@@ -21,6 +21,7 @@ from litml.params import inject_values, label, read_params
 from litml.report import artifact_path, execute_copy, write_whole
 from litml.run import CellRun, Runner, Step, describe_failure, store_output
 from litml.session import Opened, list_rows, plan_before, shared_of
+from litml.strict import describe_written
 from litml.text import read_source
 from litml.trace import annotate
 from litml.variables import describe_variables, make_probe
@@ -264,8 +265,8 @@ class NotebookFile(pytest.Module):
         super().teardown()
         if self.runner is None:
             return
-        for name, cell in self.runner.written.items():
-            self.warn(pytest.PytestWarning(f"cell {cell} wrote {name}"))
+        if written := describe_written(self.runner.written):
+            self.warn(pytest.PytestWarning(written))
         path = self.path.parent.resolve() / self.path.name
         try:
             if copy := self.copy_path():

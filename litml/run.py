@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -297,12 +297,12 @@ class CellRun:
 class NotebookRun:
     """What became of a notebook, cell by cell.
 
-    `written` names files among the project's sources that changed while it ran.
+    `written` has the files among the project's sources that changed, and the cells.
     """
 
     notebook: str
     cells: tuple[CellRun, ...]
-    written: tuple[str, ...] = ()
+    written: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def failed(self) -> CellRun | None:
@@ -494,7 +494,7 @@ async def run_async(
     for step in runner.steps[len(runs) :]:
         reason = f"an earlier cell failed: {failed.cell}" if failed else ""
         runs.append(CellRun(step.cell, Status.NOT_RUN, reason=reason))
-    return NotebookRun(notebook.name, tuple(runs), tuple(runner.written))
+    return NotebookRun(notebook.name, tuple(runs), runner.written)
 
 
 # %% run_notebook

@@ -165,6 +165,7 @@ def run_one(path: Path, arguments: Namespace, policy: Policy, project: Project) 
     from litml.files import Transaction, locked, state_dir
     from litml.git import settle
     from litml.run import describe_failure, run_notebook, save_outputs
+    from litml.strict import describe_written
 
     notebook = open_notebook(path, project)
     if arguments.params:
@@ -172,6 +173,8 @@ def run_one(path: Path, arguments: Namespace, policy: Policy, project: Project) 
     progress = Progress(notebook.name)
     run = run_notebook(notebook, policy, lambda done: progress.say(done.cell))
     progress.clear()
+    if run.written:
+        print(f"{notebook.name}: {describe_written(run.written)}", file=sys.stderr)
     if arguments.inplace and run.passed:
         state = state_dir(project.root)
         with locked(state), Transaction(state) as transaction:

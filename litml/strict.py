@@ -17,6 +17,7 @@ __all__ = [
     "take_stock",
     "list_folder",
     "find_written",
+    "describe_written",
 ]
 
 
@@ -97,3 +98,17 @@ def find_written(
             cells = [cell for cell, time in begun.items() if time <= look[0] / 1e9]
             written[path] = cells[-1] if cells else ""
     return written
+
+
+# %% describe_written
+def describe_written(written: Mapping[str, str], most: int = 3) -> str:
+    """Say which cells wrote which files; `written` has files and their cells."""
+    cells: dict[str, list[str]] = {}
+    for name, cell in written.items():
+        cells.setdefault(cell, []).append(name)
+    said = []
+    for cell, names in cells.items():
+        more = f" and {len(names) - most} more" if len(names) > most else ""
+        who = f"cell {cell} wrote" if cell else "written meanwhile:"
+        said.append(f"{who} {', '.join(names[:most])}{more}")
+    return "; ".join(said)

@@ -449,7 +449,7 @@ def test_a_failing_command_fails_its_cell_if_asked(policy: Policy) -> None:
 def test_written_files_are_told_and_fail_if_asked(policy: Policy) -> None:
     sources = ["x = 1", "open('model.pt', 'w').write('weights');", "open('model.pt')"]
     found = run(policy, *sources)
-    assert found.passed and found.written == ("nbs/model.pt",)
+    assert found.passed and found.written == {"nbs/model.pt": "b"}
     failed = run(policy, *sources, written_files=True).failed
     assert failed is not None and failed.failure is not None
     assert str(failed.failure) == "WroteFiles: nbs/model.pt"
