@@ -78,7 +78,7 @@ def connect(path: str) -> sqlite3.Connection:
 
 def prepare(path: str) -> sqlite3.Connection:
     """Open the file, with its table."""
-    connection = sqlite3.connect(path, timeout=20, isolation_level=None)
+    connection = sqlite3.connect(path, timeout=10, isolation_level=None)
     connection.execute("pragma journal_mode = persist")
     connection.execute("pragma synchronous = off")
     connection.execute(TABLE)

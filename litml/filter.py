@@ -9,6 +9,7 @@ import gc
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from litml.canonical import OddFile, load_tree, write_tree
@@ -141,6 +142,7 @@ class Filter:
         self.policies: dict[str, Policy] = {}
         self.warnings: set[str] = set()
         self.opened: Cache | None = None
+        self.is_cache_broken = False
 
     @property
     def cache(self) -> Cache:
@@ -157,7 +159,8 @@ class Filter:
                 return self.clean(raw, notebook)
             return self.smudge(raw, notebook) if command == "smudge" else raw
         except Exception as error:
-            self.warn(notebook, f"is left as it is: {error or type(error).__name__}")
+            told = str(error) or type(error).__name__
+            self.warn(notebook, f"is left as it is: {told}")
             return raw
 
     def clean(self, raw: bytes, notebook: str) -> bytes:
@@ -169,16 +172,16 @@ class Filter:
         cleaned = clean(raw, policy)
         if cleaned.left:
             self.warn(notebook, f"is left as it is: {cleaned.left}")
-        elif cleaned.data != raw:
+        elif cleaned.data != raw and not self.is_cache_broken:
             try:
                 remember(cleaned, notebook, self.cache)
             except OSError as error:
-                self.warn(notebook, f"has outputs that cannot be noted: {error}")
+                self.give_up(notebook, error)
         return cleaned.data
 
     def smudge(self, raw: bytes, notebook: str) -> bytes:
         """Return a notebook as it was seen last on this machine."""
-        off = os.environ.get("LITML_SMUDGE") == "0"
+        off = self.is_cache_broken or os.environ.get("LITML_SMUDGE") == "0"
         if off or not os.path.exists(self.cache_path):
             return raw
         policy = find_policy(notebook, self.policies)
@@ -186,13 +189,22 @@ class Filter:
             return recall(raw, notebook, policy, self.cache)
         except OddFile:
             return raw
+        except OSError as error:
+            self.give_up(notebook, error)
+            return raw
+
+    def give_up(self, notebook: str, error: OSError) -> None:
+        """Do without the cache; whoever waits for a lock waits once."""
+        self.is_cache_broken = True
+        self.warn(notebook, f"has outputs that cannot be noted or recalled: {error}")
 
     def warn(self, notebook: str, text: str) -> None:
         """Tell the person at the terminal, once; stdout is git's."""
         line = f"litml: {notebook!r} {text}"
-        if line not in self.warnings:
+        if line not in self.warnings and sys.stderr:  # `print` takes None for stdout
             self.warnings.add(line)
-            print(line, file=sys.stderr)
+            with suppress(OSError):
+                print(line, file=sys.stderr)
 
 
 # ## All files of a command

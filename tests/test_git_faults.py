@@ -293,3 +293,22 @@ def test_litml_s_notes_may_be_deleted(clone: Clone) -> None:
     done = clone.run("git", "checkout", "--", NAME)
     assert done.returncode == 0 and "litml" not in done.stderr
     assert clone.status() == ""
+
+
+def test_nothing_but_answers_is_written_to_git(clone: Clone) -> None:
+    """Without a stderr, Python's `print` would write warnings to stdout."""
+    clone.write_bytes("odd.ipynb", b"{")
+    done = clone.run("sh", "-c", "exec 2>&-; git add --all")
+    assert done.returncode == 0
+    assert clone.blob("nbs/odd.ipynb") == b"{"
+
+
+def test_a_cache_that_is_locked_holds_up_nobody_twice(clone: Clone) -> None:
+    lock = sqlite3.connect(clone.root / ".git/litml/outputs.sqlite")
+    lock.execute("begin exclusive")
+    for number in range(3):
+        clone.save(FIT, name=f"nbs/{number}.ipynb")
+    done = clone.run("git", "add", "--all", timeout=59)
+    assert done.returncode == 0 and done.stderr.count("cannot be noted") == 1
+    assert b"0.93" not in clone.blob("nbs/2.ipynb")
+    lock.close()
