@@ -13,7 +13,14 @@ from typing import IO, Any
 from litml.notebook import LitmlError, Location
 from litml.stamps import YOUNG, notes_folder
 
-__all__ = ["WriteError", "state_dir", "Transaction", "locked", "try_lock"]
+__all__ = [
+    "WriteError",
+    "state_dir",
+    "move_notes",
+    "Transaction",
+    "locked",
+    "try_lock",
+]
 
 
 # %% WriteError
@@ -26,6 +33,16 @@ class WriteError(LitmlError):
 def state_dir(root: Path) -> Path:
     """Return the folder of litml's notes on the project; it may not exist yet."""
     return Path(notes_folder(str(root)))
+
+
+# %% move_notes
+def move_notes(root: Path, state: Path) -> None:
+    """Bring along the notes from before the project was in a repository."""
+    old = root / ".litml"
+    if state != old and old.is_dir() and not state.exists():
+        with suppress(OSError):
+            state.parent.mkdir(parents=True, exist_ok=True)
+            old.rename(state)
 
 
 # %% make_state

@@ -372,6 +372,7 @@ def new_project(
     try:
         files = export_files(files)
         write_folder(target, files)
+        export_project(find_project(target))  # which notes what the modules come from
     except OSError as error:
         reason = error.strerror or str(error)
         raise NewError(f"cannot make `{target.name}`: {reason}") from error

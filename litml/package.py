@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from litml.files import Transaction, WriteError, locked, state_dir
+from litml.files import Transaction, WriteError, locked, move_notes, state_dir
 from litml.notebook import LitmlError, Location, Notebook
 from litml.project import (
     TEXTS,
@@ -127,6 +127,8 @@ def start_run(project: Project, target: Path | None = None, force: bool = False)
         raise ConfigError(message, at=Location("pyproject.toml"), hint=hint)
     base = target.resolve() if target else project.package_dir
     state = base / ".litml" if target else state_dir(project.root)
+    if not target:
+        move_notes(project.root, state)
     configured = [project.root / "pyproject.toml", project.root / "settings.ini"]
     folders = list_folders(project)
     texts = [path for folder in folders for path in folder.glob("*.[mp][dy]")]

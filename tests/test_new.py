@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from litml.build import build_project
 from litml.new import (
     Answers,
     NewError,
@@ -31,7 +32,6 @@ from litml.new import (
 from litml.notebook import Cell, read_notebook
 from litml.package import ExportReport, export_project
 from litml.project import find_project, list_notebooks
-from litml.build import build_project
 from litml.run import make_policy, run_notebook, save_outputs
 
 ADA = Answers("my-lib", "A small library.", "Ada", "ada@example.org", 1843)
@@ -316,3 +316,18 @@ def test_the_templates_travel_in_the_wheel() -> None:
     assert hatch["wheel"]["force-include"] == {"templates": "litml/templates"}
     assert "/templates" in hatch["sdist"]["include"]
     assert "package" in list_templates()
+
+
+def test_the_first_edit_is_exported(tmp_path: Path) -> None:
+    """Whether the project comes into a repository before or after it."""
+    for name, git in (("with-git", True), ("without", False)):
+        root = tmp_path / name
+        new_project(root, find_answers(name, "", "Ada", "ada@example.org"))
+        if git:
+            subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
+        path = root / "nbs/00_core.ipynb"
+        path.write_text(path.read_text().replace("def ", "def also_", 1))
+        report = export_project(find_project(root))
+        assert not report.stale
+        assert report.written
+        assert (root / ".litml").exists() is not git

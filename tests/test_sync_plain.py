@@ -253,7 +253,7 @@ def test_another_file_has_changed(small: Sandbox) -> None:
     (small.root / "mylib/copy.py").write_bytes(start[small.root / "mylib/core.py"][0])
     assert both_ways(small.root) is None, "a module that nobody exports"
     put_back(small.root, start)
-    (small.root / ".litml/base/core.py").write_text("[]\nlost")
+    (small.root / ".litml/base/core.py.txt").write_text("[]\nlost")
     assert both_ways(small.root) is None
     put_back(small.root, start)
     assert both_ways(small.root) == ["nbs/00_core.ipynb, cell load"]
