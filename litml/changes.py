@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from litml.clean import Policy, clean_bytes
-from litml.diff import File, NotebookDiff, diff_files
+from litml.diff import CellDiff, File, NotebookDiff, diff_files
 from litml.filter import PolicyError, find_policy
 from litml.git import GitError, Repository, find_repository, read_blobs, run_git
 
@@ -131,6 +131,29 @@ def find_filtered(top: Path, paths: Sequence[str]) -> set[str]:
     return {path for path, _, name in triples if name == "litml"}
 
 
+# %% compare_files
+def compare_files(
+    old: File | None, new: File | None, *, outputs: bool
+) -> list[NotebookDiff]:
+    """Compare two versions: as one notebook, or as two that share nothing."""
+    diff = diff_files(old, new, outputs=outputs)
+    if diff.status != "renamed" or not diff.cells or diff.same:
+        return [diff]
+    if any(map(is_known, diff.cells)):
+        return [diff]
+    alone = [diff_files(old, None, outputs=outputs)]
+    return [*alone, diff_files(None, new, outputs=outputs)]
+
+
+def is_known(cell: CellDiff) -> bool:
+    """Is it the same cell on both sides: by its id, or by some of its text?"""
+    if cell.old is None or cell.new is None:
+        return False
+    named = cell.id and not any(note.startswith("id: ") for note in cell.notes)
+    shared = any(line.sign == " " or line.marks for line in cell.lines)
+    return bool(named or shared or not cell.lines)
+
+
 # %% read_version
 LINK, MODULE = "120000", "160000"
 
@@ -151,7 +174,7 @@ def compare_change(
     blobs: Mapping[str, bytes],
     cleaner: Cleaner,
     outputs: bool,
-) -> NotebookDiff:
+) -> list[NotebookDiff]:
     """Compare the two versions of a changed file."""
     sides: list[File | None] = []
     for mode, id, path in zip(change.modes, change.ids, change.paths, strict=True):
@@ -164,17 +187,18 @@ def compare_change(
                 raw = cleaner.clean(path, read_file(top / path))
             except OSError as error:
                 problem = f"cannot be read: {error.strerror}"
-                return NotebookDiff(*change.paths, problem=problem)
+                return [NotebookDiff(*change.paths, problem=problem)]
             sides.append(File(path, raw))
-    return diff_files(*sides, outputs=outputs)
+    return compare_files(*sides, outputs=outputs)
 
 
 # %% note_change
-def note_change(diff: NotebookDiff, change: Change) -> NotebookDiff:
+def note_change(diff: NotebookDiff, change: Change, unmerged: bool) -> NotebookDiff:
     """Return a comparison with what git says of the file."""
     old, new = change.modes
     changed = is_there(old) and is_there(new) and old != new
-    notes = [f"mode: {old} → {new}"] if changed else []
+    notes = ["not merged yet"] if unmerged else []
+    notes += [f"mode: {old} → {new}"] if changed else []
     return replace(diff, notes=(*notes, *diff.notes))
 
 
@@ -185,19 +209,6 @@ def join_unmerged(changes: Sequence[Change]) -> Iterator[tuple[Change, bool]]:
     for change in changes:
         if change.status != "U" or change.paths not in compared:
             yield change, change.paths in unmerged
-
-
-# %% split_rename
-def split_rename(diff: NotebookDiff) -> list[NotebookDiff]:
-    """Return a comparison as one, or as two if the notebooks share no cell."""
-    kinds = {cell.status for cell in diff.cells}
-    if diff.status != "renamed" or diff.same or kinds != {"added", "removed"}:
-        return [diff]
-    gone, new = (
-        tuple(cell for cell in diff.cells if cell.status == status)
-        for status in ("removed", "added")
-    )
-    return [NotebookDiff(diff.old, None, gone), NotebookDiff(None, diff.new, new)]
 
 
 # ## All of it
@@ -236,13 +247,10 @@ def compare_changes(
     found: list[NotebookDiff] = []
     for change, unmerged in join_unmerged(changes):
         if change.status == "U":
-            diff = NotebookDiff(*change.paths)
+            diffs = [NotebookDiff(*change.paths)]
         else:
-            diff = compare_change(change, top, blobs, cleaner, outputs)
-        diff = note_change(diff, change)
-        if unmerged:
-            diff = replace(diff, notes=("not merged yet", *diff.notes))
-        found += split_rename(diff)
+            diffs = compare_change(change, top, blobs, cleaner, outputs)
+        found += [note_change(diff, change, unmerged) for diff in diffs]
     return [diff for diff in found if not diff.is_empty]
 
 
