@@ -34,12 +34,9 @@ def has_synced() -> bool:
     changed = find_changed(os.path.join(notes_folder(root), "stamps"), root)
     if not changed or not all(path.endswith(".py") for path in changed):
         return changed == []
-    gc.disable()  # there is nothing to collect in so short a time
     from litml.plain import sync_plain_edits
 
     cells = sync_plain_edits(root)
-    gc.freeze()  # nor at the end
-    gc.enable()
     for cell in cells or ():
         print(f"updated: {cell}")
     return cells is not None
@@ -54,11 +51,16 @@ def main() -> int:
         return 0
     if words[:1] == ["export"] and has_nothing_to_export(words[1:]):
         return 0
+    if words[:1] == ["sync"]:
+        gc.disable()  # there is nothing to collect in so short a time
     if words == ["sync"] and has_synced():
-        return 0
-    from litml.cli import main as run
+        code = 0
+    else:
+        from litml.cli import main as run
 
-    return run()
+        code = run()
+    gc.freeze()  # at the end it need not look through all of it
+    return code
 
 
 # %% start

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from types import CodeType
 
 from litml.cells import Directive, bound_names, read_directives, split_head
@@ -134,6 +135,7 @@ def is_import(node: ast.stmt) -> bool:
 
 
 # %% read_chunk
+@lru_cache(maxsize=1024)  # bringing an edit home reads a notebook up to three times
 def read_chunk(chunk: Chunk, is_public: bool) -> Chunk | None:
     """Return the chunk with its names, or None if there is no code in it."""
     names = plain_names(compile_chunk(chunk)) if is_plain(chunk.code) else []

@@ -3,9 +3,10 @@
     python tests/bench/sync/bench_sync.py [--rounds N] [--modules N] [PROJECT]
 
 The same notebooks, litml's own or those of PROJECT, repeated, are exported by nbdev and
-by litml. Before every run a line of one module is edited, and after it the notebook has
-to have the edit. Commands take turns; the median of the rounds counts. Costs are those
-of the whole process and its children (user + system).
+by litml. Before a run one module is edited: a line in a function is changed, or a
+function is added at its end. Afterwards the notebook has to have the edit. Commands
+take turns; the median of the rounds counts. Costs are those of the whole process and
+its children (user + system).
 """
 
 import argparse
@@ -52,12 +53,25 @@ def editor(project: Path) -> Callable[[], None]:
     return edit
 
 
-def prove(project: Path) -> None:
-    """Stop if the last edit is not in a notebook."""
+def adder(project: Path) -> Callable[[], None]:
+    """Return a function that adds a function to a module."""
+    module = sorted((project / "many").rglob("m*.py"))[60]
+
+    def add() -> None:
+        text = module.read_text("utf-8").rstrip("\n")
+        name = f"added_{next(NUMBERS)}"
+        module.write_text(f"{text}\n\n\ndef {name}():\n    return 1\n", "utf-8")
+
+    return add
+
+
+def prove(project: Path, rounds: int) -> None:
+    """Stop if an edit is not in a notebook: the last line, and all that was added."""
     notebooks = (path.read_text("utf-8") for path in (project / "nbs").glob("*.ipynb"))
-    found = [match for text in notebooks for match in re.findall(r"  # edit \d+", text)]
-    if len(found) != 1:
-        sys.exit(f"{project}: the edit did not arrive: {found}")
+    text = "\n".join(notebooks)
+    lines, added = re.findall(r"  # edit \d+", text), re.findall(r"def added_\d+", text)
+    if len(lines) != 1 or len(added) != rounds:
+        sys.exit(f"{project}: an edit did not arrive: {lines} {added}")
 
 
 def leave_out(notebooks: Path, copy: Path) -> Path:
@@ -95,8 +109,10 @@ def main() -> None:
         measure([update.with_name("nbdev-export")], theirs)
         measure([LITML, "export"], ours)
         trials = [
-            Trial("nbdev-update, one changed", [update], theirs, editor(theirs)),
-            Trial("litml sync, one changed", [LITML, "sync"], ours, editor(ours)),
+            Trial("nbdev-update, a line changed", [update], theirs, editor(theirs)),
+            Trial("litml sync, a line changed", [LITML, "sync"], ours, editor(ours)),
+            Trial("nbdev-update, a function added", [update], theirs, adder(theirs)),
+            Trial("litml sync, a function added", [LITML, "sync"], ours, adder(ours)),
             Trial("nbdev-update, nothing changed", [update], theirs),
             Trial("litml sync, nothing changed", [LITML, "sync"], ours),
         ]
@@ -106,8 +122,8 @@ def main() -> None:
             peer = costs[title.replace("litml sync", "nbdev-update")].cpu
             is_ours = title.startswith("litml")
             row(title, cost, f"{peer / cost.cpu:.1f}x less" if is_ours else "")
-        prove(theirs)
-        prove(ours)
+        prove(theirs, arguments.rounds + 1)
+        prove(ours, arguments.rounds + 1)
 
 
 if __name__ == "__main__":
