@@ -263,8 +263,7 @@ class Plan:
 def plan_install(folder: Path, *, local: bool = False, textconv: bool = False) -> Plan:
     """Plan what a clone needs; with `local`, no file of the repository is changed.
 
-    With `textconv`, git's own diff shows notebooks as text. Raises `GitError` outside
-    of a work tree.
+    With `textconv`, git's own diff shows notebooks as text. Raises `GitError`.
     """
     repository = find_repository(folder)
     files: dict[Path, str | None] = {}

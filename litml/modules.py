@@ -22,7 +22,7 @@ from litml.git import (
     read_blobs,
     run_git,
 )
-from litml.hooks import read_settings
+from litml.hooks import read_settings, read_text
 from litml.notebook import LitmlError
 from litml.package import (
     PackageError,
@@ -44,8 +44,8 @@ __all__ = [
     "find_unfiltered",
     "NOTED",
     "read_merged",
-    "HEADS",
     "find_sides",
+    "read_heads",
     "parents_of",
     "was_exported",
     "has_no_edit",
@@ -165,21 +165,27 @@ def read_merged(repository: Repository) -> list[str]:
     return []
 
 
-HEADS = "MERGE_HEAD CHERRY_PICK_HEAD rebase-merge/onto rebase-merge/orig-head".split()
-
-
 def find_sides(repository: Repository, hook: str, squashed: bool) -> list[str]:
     """Return the commits that were put together, or are about to be."""
+    rebased = read_heads(repository, "rebase-merge/onto", "rebase-merge/orig-head")
+    if rebased:
+        return rebased
     prefix = "GITHEAD_"  # before its commit, a merge says it like this
-    found = [name[len(prefix) :] for name in os.environ if name.startswith(prefix)]
-    for name in HEADS:
+    theirs = [name[len(prefix) :] for name in os.environ if name.startswith(prefix)]
+    theirs += read_heads(repository, "MERGE_HEAD", "CHERRY_PICK_HEAD")
+    ours = read_heads(repository, "sequencer/head") or ["HEAD"]
+    if ours == ["HEAD"] and not squashed and hook.startswith("post-"):
+        ours = parents_of(repository.top, "HEAD")
+    return [*ours, *theirs]
+
+
+def read_heads(repository: Repository, *names: str) -> list[str]:
+    """Return the commits in files of git's folder, as far as there are any."""
+    found: list[str] = []
+    for name in names:
         with suppress(FileNotFoundError):
             found += (repository.git_dir / name).read_text().split()
-    if hook.startswith("pre-") or squashed:
-        return ["HEAD", *found]
-    return found + (
-        parents_of(repository.top, "HEAD") if hook != "post-rewrite" else []
-    )
+    return found
 
 
 def parents_of(folder: Path, commit: str) -> list[str]:
@@ -286,11 +292,13 @@ def main(words: list[str]) -> int:
     return 1 if faults and name.startswith("pre-") else 0
 
 
-def is_under_way(name: str, repository: Repository) -> bool:
+def is_under_way(hook: str, repository: Repository) -> bool:
     """Will git go on with other commits after this hook?"""
-    folders = ("rebase-merge", "rebase-apply", "sequencer")
-    there = any((repository.git_dir / folder).exists() for folder in folders)
-    return there and name != "post-rewrite"
+    folders = ("rebase-merge", "rebase-apply")
+    if any((repository.git_dir / folder).exists() for folder in folders):
+        return hook != "post-rewrite"
+    todo = read_text(repository.git_dir / "sequencer/todo") or ""
+    return todo.count("\n") > 1  # the line of this commit is still there
 
 
 def settle_merged(hook: str, repository: Repository, squashed: bool) -> list[str]:
@@ -303,7 +311,8 @@ def settle_merged(hook: str, repository: Repository, squashed: bool) -> list[str
         exported = export_merged(project, names, sides)
         told += exported.problems
         done = done and not exported.problems
-        inside = [os.path.relpath(project.root / one, top) for one in exported.written]
+        again = sorted(names.intersection(exported.written))
+        inside = [os.path.relpath(project.root / one, top) for one in again]
         if inside:
             told += report_exported(hook, top, inside)
     if done:

@@ -208,3 +208,50 @@ def test_the_readme_is_a_module_in_this(clone: Clone) -> None:
     clone.git("commit", "-q", "--no-edit")
     text = clone.blob("README.md", where="HEAD").decode()
     assert "Theirs." in text and "Ours." in text and is_exported(clone)
+
+
+def test_a_series_of_cherry_picks(clone: Clone) -> None:
+    clone.git("checkout", "-q", "-b", "theirs")
+    step(clone, "load", "save")
+    step(clone, "load", "save", "read")
+    clone.git("checkout", "-q", "main")
+    step(clone, "load", "dump")
+    done = clone.run("git", "cherry-pick", "theirs~1", "theirs")
+    assert done.returncode == 0 and f"not committed yet: {MODULE}" in done.stderr
+    clone.git("commit", "-q", "-a", "-m", "exported again")
+    module = clone.blob(MODULE, where="HEAD").decode()
+    assert all(f"def {name}(" in module for name in ("load", "dump", "save", "read"))
+    assert is_exported(clone)
+
+
+def test_a_commit_in_the_middle_of_a_rebase(clone: Clone) -> None:
+    """The commit before it holds a module of which only a part was exported."""
+    clone.git("checkout", "-q", "-b", "theirs")
+    step(clone, "load", "save")
+    clone.save(*define("load", "save"), code("more", "#| export\nlimit = 'theirs'"))
+    clone.export()
+    clone.commit()
+    clone.git("checkout", "-q", "main")
+    step(clone, "load", "dump")
+    clone.save(*define("load", "dump"), code("more", "#| export\nlimit = 'ours'"))
+    clone.export()
+    clone.commit()
+    clone.git("checkout", "-q", "theirs")
+    assert clone.run("git", "rebase", "main").returncode == 1
+    clone.save(*define("load", "dump", "save"), code("more", "#| export\nlimit = 3"))
+    clone.git("add", "--all")
+    done = clone.run("git", "commit", "-m", "by hand")
+    assert done.returncode == 0, done.stderr
+    done = clone.run("git", "rebase", "--continue")
+    assert done.returncode == 0, done.stderr
+    assert b"limit = 3" in clone.blob(MODULE, where="HEAD") and is_exported(clone)
+
+
+def test_work_of_others_is_not_staged(clone: Clone) -> None:
+    """A notebook that somebody is at work on has nothing to do with the merge."""
+    part_ways(clone)
+    clone.save(*define("draft"), name="nbs/02_draft.ipynb")
+    assert clone.run("git", "merge", "theirs").returncode == 1
+    clone.git("commit", "-q", "--no-edit")
+    assert "draft" not in clone.git("show", "--stat", "HEAD")
+    assert clone.status().count("??") == 2
