@@ -18,7 +18,7 @@ from typing import Any
 from litml.cells import DirectiveError, split_words
 from litml.notebook import Location, suggest
 from litml.outcome import Output
-from litml.run import settle
+from litml.saving import settle
 from litml.testing import ANSWER, Testing
 
 __all__ = [

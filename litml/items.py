@@ -19,7 +19,8 @@ from litml.notebook import LitmlError, Location, Notebook
 from litml.outcome import Output, Status
 from litml.params import inject_values, label, read_params
 from litml.report import artifact_path, execute_copy, write_whole
-from litml.run import CellRun, Runner, Step, describe_failure, store_output
+from litml.run import CellRun, Runner, Step, describe_failure
+from litml.saving import store_output
 from litml.session import Opened, list_rows, plan_before, shared_of
 from litml.strict import describe_written
 from litml.text import read_source

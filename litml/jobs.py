@@ -26,8 +26,8 @@ from litml.run import (
     Policy,
     Runner,
     describe_failure,
-    save_outputs,
 )
+from litml.saving import save_outputs
 
 __all__ = [
     "expand_grid",

@@ -13,7 +13,8 @@ from typing import Any
 
 from litml.notebook import LitmlError, Location, Notebook
 from litml.outcome import Failure, Output, Status
-from litml.run import CellRun, NotebookRun, Step, save_outputs
+from litml.run import CellRun, NotebookRun, Step
+from litml.saving import save_outputs
 
 __all__ = [
     "MOST",

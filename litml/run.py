@@ -1,7 +1,6 @@
 # Exported from nbs/11_run.ipynb. Edit either side, then run `litml sync`.
 """Run a notebook from its first cell to its last, and say what became of each."""
 
-import json
 import os
 import re
 import shutil
@@ -39,7 +38,6 @@ from litml.notebook import (
 from litml.outcome import Execution, Failure, Output, Status
 from litml.project import Project
 from litml.strict import Stock, Strict, find_written, read_strict, take_stock
-from litml.text import parse_source
 from litml.warm import Warmth, open_kernel, read_warmth
 
 __all__ = [
@@ -63,11 +61,6 @@ __all__ = [
     "run_notebook",
     "describe_failure",
     "list_source",
-    "UNSTABLE",
-    "settle",
-    "store_output",
-    "XML",
-    "save_outputs",
 ]
 
 
@@ -532,52 +525,3 @@ def list_source(source: str, line: int | None, around: int = 10) -> str:
         f"{'>' if number == line else ' '} {number:3}  {lines[number - 1]}".rstrip()
         for number in shown
     )
-
-
-# ## Keeping the outputs
-# %% UNSTABLE
-UNSTABLE = [
-    (re.compile(r" at 0x[0-9a-fA-F]+"), ""),
-    (re.compile(r"(?<![^\s\"'])[^\s\"']*[/\\]ipykernel_\d+[/\\]\d+\.py"), "<cell>"),
-    (re.compile(r"(In ?\[)\d+(\])"), r"\1 \2"),
-]
-
-
-def settle(text: str) -> str:
-    """Return a text without what would differ in the next run."""
-    for pattern, stable in UNSTABLE:
-        text = pattern.sub(stable, text)
-    return text
-
-
-# %% store_output
-def store_output(output: Output) -> Output:
-    """Return an output as it is stored in a notebook's file, in a stable form."""
-    stored: Output = json.loads(json.dumps(output, sort_keys=True))
-    if stored["output_type"] == "stream":
-        stored["text"] = settle(stored["text"]).splitlines(keepends=True)
-    elif stored["output_type"] == "error":
-        stored["traceback"] = [settle(line) for line in stored["traceback"]]
-    for kind, value in stored.get("data", {}).items():
-        if isinstance(value, str) and (kind.startswith("text/") or kind in XML):
-            stored["data"][kind] = settle(value).splitlines(keepends=True)
-    return stored
-
-
-XML = ("application/javascript", "image/svg+xml")
-
-
-# %% save_outputs
-def save_outputs(notebook: Notebook, run: NotebookRun) -> Notebook:
-    """Return a copy of the notebook that holds the outputs of its run."""
-    copy = parse_source(notebook.to_bytes(), notebook.name)
-    runs = {cell.cell: cell for cell in run.cells}
-    for cell in copy.cells:
-        if cell.kind != "code":
-            continue
-        cell.data["execution_count"] = None
-        cell.metadata.pop("execution", None)
-        done = runs.get(cell.id)
-        if done and done.status is not Status.SKIPPED:
-            cell.data["outputs"] = [store_output(output) for output in done.outputs]
-    return copy

@@ -164,7 +164,8 @@ def run_one(path: Path, arguments: Namespace, policy: Policy, project: Project) 
     """Execute one notebook, print its verdict, and keep what was asked for."""
     from litml.files import Transaction, locked, state_dir
     from litml.git import settle
-    from litml.run import describe_failure, run_notebook, save_outputs
+    from litml.run import describe_failure, run_notebook
+    from litml.saving import save_outputs
     from litml.strict import describe_written
 
     notebook = open_notebook(path, project)

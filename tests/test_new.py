@@ -32,7 +32,8 @@ from litml.new import (
 from litml.notebook import Cell, read_notebook
 from litml.package import ExportReport, export_project
 from litml.project import find_project, list_notebooks
-from litml.run import make_policy, run_notebook, save_outputs
+from litml.run import make_policy, run_notebook
+from litml.saving import save_outputs
 
 ADA = Answers("my-lib", "A small library.", "Ada", "ada@example.org", 1843)
 TOOLS = Path(sys.executable).parent

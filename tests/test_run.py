@@ -24,8 +24,8 @@ from litml.run import (
     make_policy,
     plan_notebook,
     run_notebook,
-    save_outputs,
 )
+from litml.saving import save_outputs
 
 posix = pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
 
