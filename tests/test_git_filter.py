@@ -455,3 +455,20 @@ def test_a_run_in_place_is_no_change(clone: Clone) -> None:
     path.write_bytes(path.read_bytes().replace(b"print(", b"print(1, "))
     done = clone.litml("run", "--inplace", NAME, timeout=120)
     assert clone.status() == f" M {NAME}\n" and not clone.git("diff", "--cached")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_in_a_merge(clone: Clone, name: str) -> None:
+    name = f"nbs/{name}.ipynb"
+    clone.save(LOAD, FIT, name=name)
+    clone.commit()
+    clone.git("checkout", "-q", "-b", "theirs")
+    clone.save(LOAD, ran("fit", "fit(1)", "1\n"), name=name)
+    clone.git("commit", "-q", "-a", "-m", "theirs")
+    clone.git("checkout", "-q", "main")
+    path = clone.save(ran("load", "load(2)", "2\n"), FIT, name=name)
+    clone.git("commit", "-q", "-a", "-m", "ours")
+    clone.git("merge", "-q", "theirs")
+    cells = json.loads(path.read_bytes())["cells"]
+    assert [cell["source"] for cell in cells] == [["load(2)"], ["fit(1)"]]
+    assert clone.status() == ""
