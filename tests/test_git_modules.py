@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from conftest import code
-from gitbox import NAME, Clone, copy_clone, ran
+from gitbox import NAME, Clone, copy_clone, open_clone, ran
 
 MODULE = "mylib/data.py"
 
@@ -255,3 +255,15 @@ def test_work_of_others_is_not_staged(clone: Clone) -> None:
     clone.git("commit", "-q", "--no-edit")
     assert "draft" not in clone.git("show", "--stat", "HEAD")
     assert clone.status().count("??") == 2
+
+
+def test_a_merge_in_a_linked_work_tree(clone: Clone) -> None:
+    part_ways(clone)
+    clone.git("worktree", "add", "-q", "-b", "work", clone.root.parent / "linked")
+    linked = open_clone(clone.root.parent / "linked")
+    done = linked.run("git", "merge", "theirs")
+    assert done.returncode == 1 and f"staged: {MODULE}" in done.stderr
+    linked.git("commit", "-q", "--no-edit")
+    module = linked.blob(MODULE, where="HEAD").decode()
+    assert "def dump" in module and "def save" in module and is_exported(linked)
+    assert is_exported(clone), "the other work tree has nothing to do with it"
