@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -306,6 +307,10 @@ def check_metadata(look: Look) -> Iterator[ReleaseError]:
 # %% check_index
 def check_index(look: Look) -> Iterator[ReleaseError]:
     """Can the index be asked, is the version free on it, and are we let in?"""
+    if find_spec("twine") is None:
+        hint = "`pip install 'litml[release]'`"
+        yield ReleaseError("E_TOOLS", "twine, which uploads, is not here", hint=hint)
+        return
     try:
         index = choose_index(
             look.settings.index, known_repositories(), look.settings.simple
