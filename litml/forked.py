@@ -19,6 +19,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "become",
     "reseed",
     "run_kernel",
+    "watch",
     "nurse",
     "is_gone",
     "kill_group",
@@ -77,12 +79,14 @@ class Basis:
     """What all kernels of a server have in common.
 
     `path` is where modules are found, without `PYTHONPATH`; `launcher` is the program
-    that a cold kernel runs; `environment` holds variables that imports have set.
+    that a cold kernel runs; `environment` holds variables that imports have set;
+    `watch` is the compiled program that watches a kernel, see `10_watch`.
     """
 
     path: tuple[str, ...]
     launcher: str = "ipykernel_launcher"
     environment: Mapping[str, str] = field(default_factory=dict)
+    watch: CodeType | None = None
 
 
 def send(line: socket.socket, **said: object) -> None:
@@ -125,7 +129,7 @@ def reseed() -> None:
 
 
 # %% run_kernel
-def run_kernel(line: socket.socket, request: dict[str, Any]) -> int:
+def run_kernel(line: socket.socket, request: dict[str, Any], basis: Basis) -> int:
     """Run the kernel in this process; return its exit code."""
     from ipykernel.kernelapp import IPKernelApp
 
@@ -134,6 +138,8 @@ def run_kernel(line: socket.socket, request: dict[str, Any]) -> int:
     code = 0
     try:
         app.initialize(request["argv"])
+        if request.get("watch") and basis.watch:
+            watch(app.kernel, basis.watch, *request["watch"])
         send(line, ready=True)
         line.close()
         app.start()
@@ -150,6 +156,16 @@ def run_kernel(line: socket.socket, request: dict[str, Any]) -> int:
         with contextlib.suppress(Exception):
             stream.flush()  # type: ignore[union-attr]
     return code
+
+
+def watch(kernel: Any, program: CodeType, reports: str, commands: bool) -> None:
+    """Have the kernel be watched as soon as its event loop runs."""
+    from tornado.ioloop import IOLoop
+
+    names: dict[str, Any] = {"__name__": "litml.watch"}
+    exec(program, names)
+    begin = names["start_watch"]
+    IOLoop.current().add_callback(begin, kernel, reports, os.getppid(), commands)
 
 
 # ## The nanny
@@ -222,7 +238,7 @@ def start_nanny(
         if os.getppid() != nanny:
             os._exit(1)
         become(request, files, basis)
-        os._exit(run_kernel(line, request))
+        os._exit(run_kernel(line, request, basis))
     for file in files:
         os.close(file)
     signal.signal(signal.SIGTERM, lambda *_: kill_group(kernel))

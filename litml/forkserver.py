@@ -19,6 +19,8 @@ import sys
 import threading
 import time
 import traceback
+from pathlib import Path
+from types import CodeType
 from typing import Any
 
 from litml.forked import Basis, find_children, is_gone, send, start_nanny
@@ -44,6 +46,7 @@ __all__ = [
     "Server",
     "main",
     "prepare",
+    "compile_watch",
     "reap",
     "open_socket",
     "again",
@@ -339,10 +342,17 @@ def prepare(server: Server, told: dict[str, Any]) -> None:
         tuple(place for place in sys.path if place not in places),
         str(found.origin if found else "ipykernel_launcher"),
         dict(os.environ.items() - server.environment.items()),
+        compile_watch(),
     )
     rehearse()
     gc.collect()
     gc.freeze()
+
+
+def compile_watch() -> CodeType:
+    """Return the program of `10_watch`, which is run in every kernel."""
+    path = Path(__file__).with_name("watch.py")
+    return compile(path.read_bytes(), "<litml>", "exec", dont_inherit=True)
 
 
 def reap(*_: object) -> None:

@@ -229,11 +229,18 @@ def describe_timeout(timeout: float, found: Failure | None, killed: bool) -> Fai
 # %% watch_code
 def watch_code(reports: Path, commands: bool) -> str:
     """Return code that watches the kernel it is executed in; see `start_watch`."""
-    text = Path(litml.watch.__file__).read_text("utf-8")
-    values = f"get_ipython().kernel, {str(reports)!r}, {os.getpid()}, {commands}"
-    call = f"try:\n    start_watch({values})\nexcept Exception:\n    pass\n"
-    names = {"__name__": "litml.watch"}
-    return f"exec(compile({text + call!r}, '<litml>', 'exec'), {names!r})"
+    name, file = "litml.watch", str(Path(litml.watch.__file__).absolute())
+    text = f"""
+try:
+    from importlib.machinery import SourceFileLoader
+    names = {{"__name__": {name!r}}}
+    exec(SourceFileLoader({name!r}, {file!r}).get_code({name!r}), names)
+    kernel = get_ipython().kernel
+    names["start_watch"](kernel, {str(reports)!r}, {os.getpid()}, {commands})
+except Exception:
+    pass
+"""
+    return f"exec({text!r}, {{}})"
 
 
 # ## The kernel
@@ -251,6 +258,7 @@ class Kernel:
         self.cells: dict[int, str] = {}  # names by execution count
         self.requests: dict[str, str] = {}  # and by request
         self.strict = Strict()
+        self.watched = False  # by whoever has started it
         self.heard = 0  # bytes of reports
         self.displays: dict[str, list[Output]] = {}
         self.busy = True
@@ -349,8 +357,8 @@ class Kernel:
 
     def watch(self, strict: Strict) -> None:
         """Have a Python kernel report what fails beside its cells."""
-        if self.process.language == "python":
-            self.strict = strict
+        self.strict = strict
+        if self.process.language == "python" and not self.watched:
             code = watch_code(self.home / "noticed", strict.shell_errors)
             self.client.execute(code, silent=True, store_history=False)
 

@@ -410,6 +410,7 @@ class Runner:
                 self.policy.warmth,
                 "\n".join(step.source for step in self.steps),
                 extra,
+                self.policy.strict,
             )
         except LitmlError as error:
             error.at = error.at or Location(self.notebook.name)

@@ -26,6 +26,7 @@ from litml.forkserver import FROZEN
 from litml.kernel import Kernel, kernel_env, make_home, start_kernel, wait_until_ready
 from litml.notebook import Location
 from litml.project import ConfigError, Kind, Project, check_table
+from litml.strict import Strict
 
 __all__ = [
     "Warmth",
@@ -243,14 +244,14 @@ class ForkServer:
         folder: Path,
         env: Mapping[str, str],
         files: Sequence[int],
-        home: Path | None = None,
+        more: Mapping[str, Any] | None = None,
     ) -> Forked:
         """Ask for a kernel with these arguments, and files for output and errors.
 
-        At its end the folder `home` is removed. Raises `ForkError`.
+        At its end the folder `home` in `more` is removed. Raises `ForkError`.
         """
         request = {"argv": [*words], "cwd": str(folder), "env": dict(env)}
-        message = json.dumps(request | {"home": str(home or "")}).encode()
+        message = json.dumps(request | dict(more or {})).encode()
         line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             line.connect(str(self.home / "server"))
@@ -347,9 +348,16 @@ def join_server(home: Path, preload: tuple[str, ...]) -> ForkServer:
 # ## Starting
 # %% start_warm
 async def start_warm(
-    folder: Path, env: Mapping[str, str], warmth: Warmth, startup: float
+    folder: Path,
+    env: Mapping[str, str],
+    warmth: Warmth,
+    startup: float,
+    strict: Strict | None = None,
 ) -> Kernel:
-    """Start a forked kernel. Raises `ForkError` if it has to be a cold one."""
+    """Start a forked kernel, watched if `strict` says what for.
+
+    Raises `ForkError` if it has to be a cold one.
+    """
     server = get_server(env, warmth.preload)
     home = Path(tempfile.mkdtemp(prefix="k", dir=server.home))
     info = make_connection(home)
@@ -359,11 +367,14 @@ async def start_warm(
     try:
         with (home / "log").open("wb") as log:
             files = [log.fileno(), log.fileno()]
-            forked = server.fork(words, folder, env, files, home)
+            watch = [str(home / "noticed"), strict.shell_errors] if strict else None
+            more = {"home": str(home), "watch": watch}
+            forked = server.fork(words, folder, env, files, more)
         forked.connection = info
         limit_memory(await forked.get_ready(startup), warmth.memory)
         server.hear()
         kernel = Kernel(forked, home)
+        kernel.watched = strict is not None
     except BaseException:
         if forked:
             await forked.end()
@@ -406,15 +417,19 @@ async def open_kernel(
     warmth: Warmth = Warmth(),
     text: str = "",
     extra: Mapping[str, str] | None = None,
+    strict: Strict | None = None,
 ) -> Kernel:
     """Start a kernel, warm where that is possible and wise; `text` is what it will run.
+
+    A warm one is watched from the beginning if `strict` says what for. Variables in
+    `extra` are in its environment, too.
 
     Raises `KernelError` if it is not installed or not ready in `startup` seconds.
     """
     env = {**kernel_env(os.environ, paths), **(extra or {})}
     with suppress(ForkError):
         if warmth.warm and is_ours(name) and not (warmth.preload and sets_frozen(text)):
-            return await start_warm(folder, env, warmth, startup)
+            return await start_warm(folder, env, warmth, startup, strict)
     kernel = await start_kernel(folder, name, paths, startup, extra)
     if kernel.group:
         limit_memory(kernel.group, warmth.memory)
