@@ -34,7 +34,7 @@ def run(project: Sandbox, *words: str, **more: Any) -> list[str]:
 def verdicts(lines: list[str]) -> dict[str, str]:
     """Return the verdicts in the output of `pytest -v` by id."""
     split = (line.split() for line in lines if line.startswith("nbs/"))
-    return {words[0]: words[1] for words in split if len(words) > 1}
+    return {words[0]: words[1] for words in split if "::" in words[0] and words[1:]}
 
 
 # Parameters --------------------------------------------------------------------------
