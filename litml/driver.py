@@ -150,7 +150,8 @@ def main(words: Sequence[str]) -> int:
         say("usage: python -P -m litml.driver %O %A %B %L %P")
         return 2
     base, ours, theirs = map(Path, words[:3])
-    return merge_files(base, ours, theirs, int(words[3]), words[4])
+    size = int(words[3]) if words[3].isdigit() else 7
+    return merge_files(base, ours, theirs, size, words[4])
 
 
 # %% start
