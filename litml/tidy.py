@@ -142,7 +142,7 @@ def find_conflicts(cell: Mapping[str, Any], at: Location) -> Iterator[LitmlError
         where = Location(at.notebook, at.cell, line)
         yield NotebookError("conflict markers of a git merge", at=where, hint=hint)
     elif isinstance(said, dict) and "conflict" in said:
-        hint = "decide, and delete `conflict` from the cell's metadata"
+        hint = "`litml resolve` settles it"
         yield NotebookError(
             f"a merge left a conflict: {said['conflict']}", at=at, hint=hint
         )
