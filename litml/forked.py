@@ -34,6 +34,7 @@ __all__ = [
     "become",
     "reseed",
     "run_kernel",
+    "spare_parser",
     "watch",
     "nurse",
     "is_gone",
@@ -137,6 +138,7 @@ def run_kernel(line: socket.socket, request: dict[str, Any], basis: Basis) -> in
     app: Any = IPKernelApp.instance(parent_handle=1)
     code = 0
     try:
+        spare_parser(app, request["argv"])
         app.initialize(request["argv"])
         if request.get("watch") and basis.watch:
             watch(app.kernel, basis.watch, *request["watch"])
@@ -156,6 +158,24 @@ def run_kernel(line: socket.socket, request: dict[str, Any], basis: Basis) -> in
         with contextlib.suppress(Exception):
             stream.flush()  # type: ignore[union-attr]
     return code
+
+
+def spare_parser(app: Any, words: Sequence[str]) -> None:
+    """Have the app understand the usual arguments without a parser for all others."""
+    from traitlets.config import Config
+
+    history = "--HistoryManager.hist_file=:memory:"
+    if len(words) != 3 or words[0] != "-f" or words[2] != history:
+        return
+    said = Config({"IPKernelApp": {"connection_file": words[1]}})
+    said.HistoryManager.hist_file = ":memory:"
+
+    def parse(argv: Sequence[str]) -> None:
+        app.argv = [*argv]
+        app.cli_config = said
+        app.update_config(said)
+
+    app.parse_command_line = parse
 
 
 def watch(kernel: Any, program: CodeType, reports: str, commands: bool) -> None:

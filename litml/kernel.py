@@ -380,6 +380,7 @@ class Kernel:
     async def ask_tasks(self, ending: float) -> bool:
         """Wait for the notebook's tasks; False if the kernel does not answer."""
         if not (self.home / "noticed").exists():
+            self.client.request_shutdown()
             return True
         waiting = ending if self.strict.pending_tasks else 0
         content = {"tasks": waiting, "seconds": ending * 0.9}
@@ -390,9 +391,8 @@ class Kernel:
 
     async def finish(self, ending: float) -> Failure | None:
         """Have the process end; return what was noticed meanwhile."""
-        if not await self.ask_tasks(ending):
+        if not await self.ask_tasks(ending) and await self.is_alive():
             return Failure("NeverEnds", "after the last cell the kernel is still busy")
-        self.client.request_shutdown()
         end = time.monotonic() + ending
         while (alive := await self.is_alive()) and time.monotonic() < end:
             await self.client.receive(min(TICK, end - time.monotonic()))

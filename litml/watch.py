@@ -180,7 +180,7 @@ class Ending:
         self.watch = watch
 
     async def answer(self, stream: Any, sender: Any, message: dict[str, Any]) -> None:
-        """Wait for tasks, report on them, and answer."""
+        """Wait for tasks, report on them, answer, and leave the event loop."""
         seconds = message["content"]["seconds"]
         with suppress(Exception):
             await self.wait(time.monotonic() + message["content"]["tasks"])
@@ -191,6 +191,8 @@ class Ending:
         look.start()
         session = self.watch.kernel.session
         session.send(stream, "litml_end_reply", {}, message, sender)
+        loop = asyncio.get_running_loop()
+        loop.call_soon(loop.stop)
 
     async def wait(self, end: float) -> None:
         """Wait until no task is pending, but no longer than to `end`."""
