@@ -46,13 +46,17 @@ MARKER = re.compile(r"(?m)^# %% ([\w-]+)$")
 
 
 def cells_of(raw: bytes) -> tuple[dict[str, str], str]:
-    """Return the text of each cell in a notebook's file, and the text around them."""
+    """Return the text of each cell in a notebook's file, and the text around them.
+
+    A cell without an id has one that is made from what it says, as sync sees it.
+    """
     text = raw.decode("utf-8-sig")
+    names = iter([cell.id for cell in parse_notebook(raw, "notebook").cells])
     decoder, gap, texts = json.JSONDecoder(), re.compile(r"[\s,]*"), {}
     at = start = text.index("[", text.index('"cells"')) + 1
     while text[(at := gap.match(text, at).end())] != "]":
-        cell, end = decoder.raw_decode(text, at)
-        texts[cell.get("id", f"number {len(texts)}")] = text[at:end]
+        _, end = decoder.raw_decode(text, at)
+        texts[next(names)] = text[at:end]
         at = end
     return texts, text[:start] + text[at:]
 
@@ -773,12 +777,13 @@ def judge_cells(
         if frame != frame_now:
             return "the text around the cells changed"
         exported = exported_ids(data)
-        examples = [name for name in before if name not in exported]
+        sources = {name: "".join(json.loads(before[name])["source"]) for name in before}
+        titles = {name for name in before if sources[name].startswith("# ")}
+        examples = [name for name in before if name not in exported | titles]
         if [name for name in now if name in examples] != examples:
             return "cells that are not exported changed their order"
         for name, text in before.items():
-            source = "".join(json.loads(text)["source"])
-            is_free = name not in exported and not source.startswith("# ")
+            is_free = name not in exported | titles
             if (is_free or name in same) and now.get(name) != text:
                 return f"cell {name} changed: {now.get(name, 'it is gone')[:300]}"
     return None
