@@ -201,7 +201,8 @@ def judge(
     """
     error = area.error or {}
     if reply["status"] != "ok" or error:
-        said = error if reply["status"] == "ok" else reply
+        # A failing `_repr_html_` is an error in an output, and `NoneType` in the reply.
+        said = reply if reply.get("ename", "NoneType") != "NoneType" else error
         trace = error.get("traceback") or reply.get("traceback") or area.last_text()
         return Failure(
             str(said.get("ename") or "Error"),

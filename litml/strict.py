@@ -16,6 +16,7 @@ __all__ = [
     "Stock",
     "take_stock",
     "list_folder",
+    "TICK",
     "find_written",
     "describe_written",
 ]
@@ -85,6 +86,9 @@ def list_folder(folder: Path) -> list[os.DirEntry[str]]:
 
 
 # %% find_written
+TICK = 0.004  # seconds by which the clock of files may be late
+
+
 def find_written(
     before: Stock, after: Stock, begun: Mapping[str, float]
 ) -> dict[Path, str]:
@@ -95,8 +99,9 @@ def find_written(
     written = {}
     for path, look in after.items():
         if before.get(path) != look:
-            cells = [cell for cell, time in begun.items() if time <= look[0] / 1e9]
-            written[path] = cells[-1] if cells else ""
+            time = look[0] / 1e9 + TICK
+            cells = [cell for cell, start in begun.items() if start <= time]
+            written[path] = next(reversed(cells), next(iter(begun), ""))
     return written
 
 

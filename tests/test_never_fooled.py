@@ -69,6 +69,14 @@ ROWS = {
         "much = bytearray(2**33)",
         "MemoryError",
     ),
+    "kills_its_parent": fails(
+        "import os, time\nos.kill(os.getppid(), 9)\ntime.sleep(9)", "SIGKILL"
+    ),
+    "kills_its_group": fails("import os\nos.killpg(0, 9)", "SIGKILL"),
+    "closes_everything": fails("import os\nos.closerange(3, 256)", "KernelDied"),
+    "stops_the_loop": Row(
+        ["import asyncio\nasyncio.get_running_loop().stop()", GOOD], "b", "KernelDied"
+    ),
     # It does not end.
     "endless": fails("#| timeout: 0.5\nwhile True: pass", "still running after 0.5 s"),
     "holds_the_lock": fails("#| timeout: 0.5\nsum(range(10**13))", "was killed"),
@@ -76,6 +84,15 @@ ROWS = {
         "#| timeout: 0.5\nimport signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
         "while True: pass",
         "was killed",
+    ),
+    "busy_task": Row(
+        [
+            "import asyncio\nasync def work():\n    while True: pass\n"
+            "task = asyncio.create_task(work())",
+            f"#| timeout: 0.5\n{GOOD}",
+        ],
+        "b",
+        "still running after 0.5 s",
     ),
     "swallows_the_interrupt": fails(
         "#| timeout: 0.5\ntry:\n    while True: pass\nexcept BaseException: pass",
@@ -117,6 +134,10 @@ ROWS = {
         "def hook(*_):\n    raise LookupError('in a hook')\n"
         "get_ipython().events.register('post_run_cell', hook)",
         "LookupError: in a hook",
+    ),
+    "failing_display": fails(
+        "class A:\n    def _repr_html_(self): raise ValueError('no html')\nA()",
+        "ValueError: no html",
     ),
     "bash_fails": fails("%%bash\nexit 3", "CalledProcessError"),
     "patches_json": fails("import json\njson.dumps = lambda *_, **__: '{'", "KernelBr"),
