@@ -3,6 +3,7 @@
 
 import hashlib
 import html.parser
+import http.client
 import json
 import os
 import re
@@ -73,6 +74,9 @@ def choose_index(name: str, repositories: Mapping[str, str], simple: str = "") -
     `repositories` are the upload addresses by name, as twine's configuration has
     them. Raises `ReleaseError` for a name that is not among them.
     """
+    if re.search(r"://[^/]*@", name):
+        hint = "put them into TWINE_USERNAME and TWINE_PASSWORD, or into .pypirc"
+        raise ReleaseError("E_INDEX", "the address holds credentials", hint=hint)
     upload = name if "://" in name else repositories.get(name, "")
     if not upload:
         known = ", ".join(sorted(repositories))
@@ -94,7 +98,7 @@ def known_repositories() -> dict[str, str]:
     """Return the upload addresses that twine knows, by name."""
     from twine.utils import get_config
 
-    config = get_config(os.environ.get("TWINE_CONFIG_FILE", "~/.pypirc"))
+    config = get_config("~/.pypirc")
     return {name: str(table.get("repository", "")) for name, table in config.items()}
 
 
@@ -158,14 +162,16 @@ def list_files(index: Index, project: str, tries: int = 4) -> dict[str, str]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         message = f"the index answers with something else than a page: {error}"
         raise ReleaseError("E_INDEX", message) from error
-    return {
+    digests = {
         name: digest_at(digest[1:], tries) if digest.startswith("@") else digest
         for name, digest in found.items()
     }
+    return {name: digest for name, digest in digests.items() if digest}
 
 
 def fetch(address: str, tries: int = 4) -> tuple[bytes, str, str] | None:
     """Return body, content type and final address; None if there is no such page."""
+    lost = (OSError, ValueError, http.client.HTTPException)  # ValueError: no address
     headers = {"Accept": ACCEPT, "Cache-Control": "max-age=0", "User-Agent": "litml"}
     reason = ""
     for attempt in range(tries):
@@ -181,10 +187,12 @@ def fetch(address: str, tries: int = 4) -> tuple[bytes, str, str] | None:
             reason = f"HTTP {error.code}"
             if error.code not in RETRIED:
                 break
-        except (OSError, ValueError) as error:  # ValueError: an address that is none
+        except lost as error:
             reason = str(getattr(error, "reason", error))
     hint = "try again later: the same command goes on"
-    message = redact(f"the index cannot be asked at {address}: {reason}")
+    if "CERTIFICATE" in reason:
+        hint = "SSL_CERT_FILE names the file of the certificates that you trust"
+    message = f"the index cannot be asked at {address}: {reason}"
     raise ReleaseError("E_INDEX_UNREACHABLE", message, hint=hint)
 
 
@@ -259,7 +267,7 @@ class Answer:
     @property
     def accepted(self) -> bool:
         """Was the file taken?"""
-        return self.status == 200
+        return 200 <= self.status < 300
 
     @property
     def final(self) -> bool:
@@ -341,7 +349,7 @@ def check_artifact(path: Path, digest: str) -> None:
     """Raise `ReleaseError` unless a file is the one that was built."""
     if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
         message = f"{path.name} is not what was built and tested"
-        hint = "give this release up with `--abort`, and begin again"
+        hint = "the same command builds it again"
         raise ReleaseError("E_ARTIFACT_CHANGED", message, hint=hint)
 
 
@@ -350,7 +358,8 @@ def is_served(index: Index, project: str, name: str, digest: str) -> bool:
     served = list_files(index, project).get(name)
     if served and served != digest:
         message = f"the index has another {name}, and that name is taken for ever"
-        raise ReleaseError("E_CONFLICT", message, hint="release the next patch")
+        hint = "`litml release --abort`, and release the next patch"
+        raise ReleaseError("E_CONFLICT", message, hint=hint)
     return bool(served)
 
 
@@ -360,4 +369,6 @@ def refuse(answer: Answer, name: str) -> ReleaseError:
         hint = "set TWINE_USERNAME=__token__ and TWINE_PASSWORD; then the same command"
         message = f"the index does not know the credentials: {answer.reason}"
         return ReleaseError("E_AUTH", message, hint=hint)
-    return ReleaseError("E_REJECTED", f"the index refuses {name}: {answer.reason}")
+    message = f"the index refuses {name}: {answer.reason}"
+    hint = "if it will not change its mind: `litml release --abort`, and the next patch"
+    return ReleaseError("E_REJECTED", message, hint=hint)

@@ -14,7 +14,15 @@ from typing import Any
 from litml.files import try_lock
 from litml.notebook import LitmlError
 
-__all__ = ["ReleaseError", "NAMES", "SHAPES", "redact", "Journal", "Releases"]
+__all__ = [
+    "ReleaseError",
+    "NAMES",
+    "SHAPES",
+    "redact",
+    "redact_values",
+    "Journal",
+    "Releases",
+]
 
 
 # %% ReleaseError
@@ -22,7 +30,7 @@ class ReleaseError(LitmlError):
     """A release that cannot go on; `code` names the reason for programs and tests."""
 
     def __init__(self, code: str, message: str, *, hint: str | None = None) -> None:
-        super().__init__(f"{message} ({code})", hint=hint)
+        super().__init__(redact(f"{message} ({code})"), hint=hint)
         self.code = code
 
 
@@ -30,9 +38,9 @@ class ReleaseError(LitmlError):
 # %% redact
 NAMES = re.compile(r"TOKEN|PASSW|SECRET|API_?KEY|CREDENTIAL", re.I)
 SHAPES = (
-    re.compile(r"pypi-[A-Za-z0-9_-]{8,}"),
+    re.compile(r"pypi-Ag[A-Za-z0-9_-]{10,}"),
     re.compile(r"gh[pousr]_[A-Za-z0-9]{16,}|github_pat_[A-Za-z0-9_]{16,}"),
-    re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"),
+    re.compile(r"(?<=://)(?!git@)[^/\s@]+(?=@)"),
     re.compile(r"(?<=uthorization: )\w+ \S+"),
 )
 
@@ -48,6 +56,17 @@ def redact(text: str, environ: Mapping[str, str] = os.environ) -> str:
     return text
 
 
+def redact_values(value: Any) -> Any:
+    """Return what JSON can say without the secrets in its texts; keys stay."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {key: redact_values(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [redact_values(one) for one in value]
+    return value
+
+
 # ## The file
 # %% Journal
 class Journal:
@@ -58,20 +77,26 @@ class Journal:
         self.file = folder / "journal.jsonl"
         self.events: list[dict[str, Any]] = []
         raw = self.file.read_bytes() if self.file.exists() else b""
-        whole = raw[: raw.rfind(b"\n") + 1]
-        for line in whole.splitlines():
-            self.events.append(json.loads(line))
-        if whole != raw:
-            os.truncate(self.file, len(whole))
+        self.whole = raw.rfind(b"\n") + 1
+        try:
+            self.events += map(json.loads, raw[: self.whole].splitlines())
+        except ValueError as error:
+            hint = "look at the remote and the index; then remove that folder"
+            message = f"the journal in {folder} is damaged"
+            raise ReleaseError("E_JOURNAL", message, hint=hint) from error
 
     def add(self, event: str, **values: Any) -> None:
         """Write down an event, without the secrets in its values."""
-        line = redact(json.dumps({"event": event, **values}, ensure_ascii=False))
+        ours = {name: values.pop(name) for name in ("stage", "code") if name in values}
+        told = {"event": event, **ours, **redact_values(values)}
+        line = f"{json.dumps(told, ensure_ascii=False)}\n".encode()
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.file.open("ab") as file:
-            file.write(f"{line}\n".encode())
+            file.truncate(self.whole)
+            file.write(line)
             file.flush()
             os.fsync(file.fileno())
+        self.whole += len(line)
         self.events.append(json.loads(line))
 
     def result(self, stage: str) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from typing import Any
 from litml.clean import parse_policy
 from litml.git import GitError, find_repository, run_git
 from litml.indexes import Index, choose_index, known_repositories, list_files, send_file
-from litml.journal import ReleaseError
+from litml.journal import ReleaseError, redact_values
+from litml.notebook import Location
 from litml.package import export_project
-from litml.project import Kind, Project, check_table
+from litml.project import ConfigError, Kind, Project, check_table
 from litml.tidy import clean_project
 from litml.version import (
     VersionError,
@@ -39,6 +40,8 @@ __all__ = [
     "Check",
     "CHECKS",
     "preflight",
+    "make_plan",
+    "check_secrets",
 ]
 
 
@@ -81,7 +84,13 @@ def read_settings(project: Project) -> Settings:
     """Return the project's table. Raises `ConfigError` at the first wrong key."""
     table = project.config.tables.get("release", {})
     check_table(table, KINDS, "tool.litml.release")
-    return Settings(**table)
+    settings, at = Settings(**table), Location("pyproject.toml")
+    name = "in [tool.litml.release]"
+    if re.findall(r"\{[^}]*\}?", settings.tag) != ["{version}"]:
+        raise ConfigError(f"`tag` {name} is {KINDS['tag'][1]}, once", at=at)
+    if settings.publish not in ("here", "ci"):
+        raise ConfigError(f"`publish` {name} is {KINDS['publish'][1]}", at=at)
+    return settings
 
 
 # %% Plan
@@ -117,6 +126,7 @@ class Look:
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     version: str = ""
     index: Index | None = None
+    index_wanted: str = ""  # what was asked for, if not what the project says
 
     @property
     def root(self) -> Path:
@@ -417,6 +427,7 @@ def preflight(look: Look, tell: Callable[[str], None] = lambda name: None) -> Pl
     Raises an `ExceptionGroup` with a `ReleaseError` for each thing that does.
     """
     problems: list[ReleaseError] = []
+    base = look.asks("rev-parse", "HEAD")
     tests = (check_tests,) if look.settings.test else ()
     for check in (*CHECKS, *tests):
         if check is check_tests and problems:
@@ -426,9 +437,22 @@ def preflight(look: Look, tell: Callable[[str], None] = lambda name: None) -> Pl
             problems += check(look)
         except GitError as error:
             problems.append(ReleaseError("E_GIT", error.message, hint=error.hint))
-    if problems or look.index is None:
+    if look.asks("rev-parse", "HEAD") != base:
+        message = "there is another commit than when this began"
+        hint = "the same command looks at that one"
+        problems.append(ReleaseError("E_MOVED", message, hint=hint))
+    if not problems:
+        plan = make_plan(look, base)
+        problems += check_secrets(plan)
+    if problems:
         raise ExceptionGroup("this cannot be released yet", problems)
-    base = look.git("rev-parse", "HEAD")
+    return plan
+
+
+def make_plan(look: Look, base: str) -> Plan:
+    """Return the plan of a release from the commit `base`."""
+    changelog = look.settings.changelog
+    assert look.index, "there was no problem with the index"
     return Plan(
         project=look.table["name"],
         version=look.version,
@@ -438,6 +462,17 @@ def preflight(look: Look, tell: Callable[[str], None] = lambda name: None) -> Pl
         branch=look.settings.branch,
         remote=look.settings.remote,
         index=look.index,
-        notes=read_notes(look.read(look.settings.changelog)).text,
-        changelog=look.settings.changelog,
+        notes=read_notes(look.git("show", f"{base}:./{changelog}")).text,
+        changelog=changelog,
     )
+
+
+def check_secrets(plan: Plan) -> Iterator[ReleaseError]:
+    """Is there a secret in what will be public, or written down?"""
+    if redact_values(asdict(plan)) != asdict(plan):
+        message = "the notes, or the address of remote or index, hold a secret"
+        hint = (
+            "take it out: what a variable called TOKEN, PASSWORD or SECRET holds,"
+            " what looks like a token, or a name before the @ of an address"
+        )
+        yield ReleaseError("E_SECRET", message, hint=hint)

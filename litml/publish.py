@@ -3,6 +3,7 @@
 second run brings them together.
 """
 
+import http.client
 import json
 import os
 import re
@@ -14,13 +15,15 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from litml.git import GitError, run_git
 from litml.indexes import list_files, pause, publish_file
 from litml.journal import ReleaseError, redact
-from litml.stages import Release, Result, remove_tree
+from litml.preflight import read_settings
+from litml.stages import Release, Result, remove_work
 
 __all__ = [
     "list_refs",
@@ -31,11 +34,19 @@ __all__ = [
     "find_missing",
     "try_download",
     "find_github",
+    "LOST",
     "ghrelease",
+    "find_address",
+    "make_draft",
+    "explain",
     "attach_files",
     "finish",
     "move_branch",
     "abort",
+    "find_public",
+    "HOPELESS",
+    "is_hopeless",
+    "remove_tag",
     "local_tags",
 ]
 
@@ -60,7 +71,7 @@ def list_refs(release: Release) -> dict[str, str]:
         )
     except GitError as error:
         hint = "the same command goes on when it is back"
-        message = redact(f"the remote does not answer: {error.message}")
+        message = f"the remote does not answer: {error.message}"
         raise ReleaseError("E_REMOTE", message, hint=hint) from error
     pairs = [line.split("\t") for line in os.fsdecode(told).splitlines()]
     names = {branch: "branch", tag: "tag", f"{tag}^{{}}": "commit"}
@@ -122,11 +133,11 @@ def send_refs(release: Release, tag: str) -> None:
         text=True,
         errors="replace",
     )
-    if done.returncode:
+    if done.returncode and list_refs(release).get("tag") != tag:
         lines = [
             line for line in done.stderr.splitlines() if not line.startswith("hint:")
         ]
-        message = redact(f"the remote refuses it: {' '.join(lines)[:600]}")
+        message = f"the remote refuses it: {' '.join(lines)[:600]}"
         hint = "nothing was pushed; the same command tries again"
         raise ReleaseError("E_PUSH", message, hint=hint)
 
@@ -163,7 +174,8 @@ def confirm(release: Release, patience: float = 900.0) -> Result:
         attempt = min(attempt + 1, 5)
         release.say(f"waiting for {', '.join(missing)}")
         time.sleep(pause(attempt))
-    try_download(release)
+    if find_spec("pip"):  # without it, what the page says has to do
+        try_download(release)
     return {"index": plan.index.simple}
 
 
@@ -173,7 +185,8 @@ def find_missing(release: Release) -> list[str]:
     for name, digest in release.digests.items():
         if served.get(name, digest) != digest:
             message = f"the index has another {name}, and that name is taken for ever"
-            raise ReleaseError("E_CONFLICT", message, hint="release the next patch")
+            hint = "`litml release --abort`, and release the next patch"
+            raise ReleaseError("E_CONFLICT", message, hint=hint)
     return [name for name in release.digests if name not in served]
 
 
@@ -208,13 +221,16 @@ def try_download(release: Release) -> None:
             "-r",
             str(wanted),
         ]
-        environ = {**release.environ, **apart}
+        known = release.environ.items()
+        foreign = re.compile("PIP_(NO_INDEX|CONSTRAINT|ONLY_BINARY|NO_BINARY|PLATFORM)")
+        kept = {name: value for name, value in known if not foreign.match(name)}
+        environ = {**kept, **apart}
         done = subprocess.run(
             [*command, *source], capture_output=True, text=True, env=environ
         )
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["it says nothing"]
-        message = redact(f"pip cannot fetch it: {lines[-1]}")
+        message = f"pip cannot fetch it: {lines[-1]}"
         raise ReleaseError(
             "E_NOT_VISIBLE", message, hint="the same command looks again"
         )
@@ -246,13 +262,13 @@ class GitHub:
     ) -> Any:
         """Return the answer to a request; raises `OSError`."""
         headers = {
-            "Authorization": f"Bearer {self.token}",
             "Accept": "application/vnd.github+json",
             "X-GitHub-Api-Version": "2022-11-28",
             "Content-Type": kind,
             "User-Agent": "litml",
         }
         request = urllib.request.Request(address, data or None, headers, method=method)
+        request.add_unredirected_header("Authorization", f"Bearer {self.token}")
         with urllib.request.urlopen(request, timeout=60) as answer:
             body = answer.read()
         return json.loads(body) if body else None
@@ -269,48 +285,86 @@ class GitHub:
 
 
 # %% ghrelease
+LOST = (OSError, ValueError, LookupError, TypeError, http.client.HTTPException)
+
+
 def ghrelease(release: Release) -> Result:
     """Give the release its page at GitHub, with its files; what fails is a warning."""
-    root, plan = release.project.root, release.plan
-    try:
-        address = os.fsdecode(
-            run_git(root, "remote", "get-url", release.remote)
-        ).strip()
-    except GitError:  # a remote that has no name
-        address = release.remote
-    github = GitHub(find_github(address), release.environ)
-    if not find_github(address) or not github.token:
+    if not read_settings(release.project).github:
+        return {"page": "", "note": "no page at GitHub is asked for"}
+    repository = find_github(find_address(release))
+    github = GitHub(repository, release.environ)
+    if not repository or not github.token:
         return {"page": "", "note": "not at GitHub, or no GITHUB_TOKEN"}
+    page: dict[str, Any] = {}
     try:
-        page = github.find(plan.tag) or github.change(
-            "POST",
-            github.base,
-            tag_name=plan.tag,
-            name=f"{plan.project} {plan.version}",
-            body=plan.notes,
-            draft=True,
-            prerelease=bool(re.search(r"[a-z]", plan.version)),
-        )
+        page = github.find(release.plan.tag) or make_draft(release, github)
         attach_files(release, github, page)
         if page["draft"]:
             page = github.change("PATCH", f"{github.base}/{page['id']}", draft=False)
-    except (OSError, ValueError, KeyError) as error:
-        return {"page": "", "note": redact(f"no page at GitHub: {error}")}
-    return {"page": page["html_url"]}
+        return {"page": page["html_url"]}
+    except LOST as error:
+        where = page.get("html_url") if isinstance(page, dict) else ""
+        what = f"{where} is not complete" if where else "no page at GitHub"
+        note = redact(f"{what}: {explain(error)}", release.environ)
+        return {"page": "", "note": note}
+
+
+def find_address(release: Release) -> str:
+    """Return the address that a release's remote stands for."""
+    root = release.project.root
+    try:
+        return os.fsdecode(run_git(root, "remote", "get-url", release.remote)).strip()
+    except GitError:  # a remote that has no name
+        return release.remote
+
+
+def make_draft(release: Release, github: GitHub) -> dict[str, Any]:
+    """Make a page that nobody can see yet."""
+    from packaging.version import Version
+
+    plan = release.plan
+    return github.change(
+        "POST",
+        github.base,
+        tag_name=plan.tag,
+        name=f"{plan.project} {plan.version}",
+        body=plan.notes,
+        draft=True,
+        prerelease=Version(plan.version).is_prerelease,
+    )
+
+
+def explain(error: Exception) -> str:
+    """Return what GitHub says of an error, or what it is called."""
+    if not isinstance(error, urllib.error.HTTPError):
+        return str(error)
+    try:
+        return f"{error.code} {json.loads(error.read())['message']}"
+    except LOST:
+        return str(error)
 
 
 def attach_files(release: Release, github: GitHub, page: Mapping[str, Any]) -> None:
-    """Upload the artifacts that a page lacks; one that is incomplete is replaced."""
-    upload_url = page["upload_url"].partition("{")[0]
+    """Upload the artifacts that a page lacks, or has otherwise; raises `OSError`."""
     there = {asset["name"]: asset for asset in page.get("assets", [])}
-    for name in release.digests:
-        data = (release.dist / name).read_bytes()
-        if name in there and there[name].get("size") == len(data):
+    lacking = []
+    for name, digest in release.digests.items():
+        asset = there.get(name, {})
+        if asset.get("digest") == f"sha256:{digest}" and asset["state"] == "uploaded":
             continue
-        if name in there:
-            github.call("DELETE", f"{github.base}/assets/{there[name]['id']}")
-        query = urllib.parse.urlencode({"name": name})
-        github.call("POST", f"{upload_url}?{query}", data, "application/octet-stream")
+        try:
+            if asset:
+                github.call("DELETE", f"{github.base}/assets/{asset['id']}")
+            address = page["upload_url"].partition("{")[0]
+            query = urllib.parse.urlencode({"name": name})
+            data = (release.dist / name).read_bytes()
+            kind = "application/octet-stream"
+            github.call("POST", f"{address}?{query}", data, kind)
+        except urllib.error.HTTPError as error:
+            lacking.append(f"{name} ({explain(error)})")
+    if lacking:
+        raise OSError(f"it lacks {', '.join(lacking)}")
 
 
 # ## Finish, or give up
@@ -319,7 +373,7 @@ def finish(release: Release) -> Result:
     """Bring the user's branch up to the release if its tree is clean; tidy up."""
     real = release.remote == release.plan.remote
     moved = real and move_branch(release)
-    remove_tree(release)
+    remove_work(release)
     return {"moved": moved}
 
 
@@ -340,28 +394,51 @@ def move_branch(release: Release) -> bool:
 # %% abort
 def abort(release: Release) -> Result:
     """Undo what can be undone. Raises `ReleaseError` (E_IRREVERSIBLE, E_REMOTE)."""
-    plan, root = release.plan, release.project.root
-    served = list_files(plan.index, plan.project) if release.digests else {}
-    public = [name for name in release.digests if name in served]
-    if public:
-        hint = "run `litml release` to complete it; then yank it, or release the next"
-        raise ReleaseError("E_IRREVERSIBLE", f"{public[0]} is public", hint=hint)
     refs = list_refs(release) if release.commit else {}
-    if refs.get("commit") == release.commit and release.commit:
-        lease = f"--force-with-lease=refs/tags/{plan.tag}:{refs['tag']}"
-        run_git(
-            root,
-            "push",
-            "--quiet",
-            "--no-verify",
-            lease,
-            release.remote,
-            f":refs/tags/{plan.tag}",
+    pushed = bool(release.commit) and refs.get("commit") == release.commit
+    tried = any(event["event"] == "attempt" for event in release.journal.events)
+    public = find_public(release) if pushed or tried else []
+    if public and not is_hopeless(release):
+        hint = (
+            "`litml release` completes it; what nobody should use is yanked on the"
+            " index then, and `litml release patch` brings the next"
         )
+        raise ReleaseError("E_IRREVERSIBLE", f"{public[0]} is public", hint=hint)
+    if not public:
+        remove_tag(release, refs["tag"] if pushed else "")
+    remove_work(release)
+    return {"tag": "kept" if public else "removed" if pushed else "never pushed"}
+
+
+def find_public(release: Release) -> list[str]:
+    """Return the names of our files that the index serves already."""
+    served = list_files(release.plan.index, release.plan.project)
+    return [name for name, one in release.digests.items() if served.get(name) == one]
+
+
+HOPELESS = ("E_CONFLICT", "E_REJECTED", "E_ARTIFACT_CHANGED")
+
+
+def is_hopeless(release: Release) -> bool:
+    """Did it stop at something that no other attempt would change?"""
+    last = release.journal.events[-1] if release.journal.events else {}
+    return last.get("event") == "stop" and last.get("code") in HOPELESS
+
+
+def remove_tag(release: Release, pushed: str) -> None:
+    """Remove the tag here, and at the remote if it is there as the object `pushed`."""
+    root, tag = release.project.root, f"refs/tags/{release.plan.tag}"
+    if pushed:
+        lease = f"--force-with-lease={tag}:{pushed}"
+        words = ("push", "--quiet", "--no-verify", lease, release.remote, f":{tag}")
+        try:
+            run_git(root, *words)
+        except GitError as error:
+            hint = f"remove {release.plan.tag} there by hand, and `--abort` again"
+            message = f"the remote keeps its tag: {error.message}"
+            raise ReleaseError("E_PUSH", message, hint=hint) from error
     for id in local_tags(release):
-        run_git(root, "update-ref", "-d", f"refs/tags/{plan.tag}", id)
-    remove_tree(release)
-    return {"tag": "removed" if refs.get("tag") else "never pushed"}
+        run_git(root, "update-ref", "-d", tag, id)
 
 
 def local_tags(release: Release) -> Iterator[str]:

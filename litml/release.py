@@ -3,19 +3,24 @@
 run after every interruption.
 """
 
+import errno
+import hashlib
 import os
+import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from litml import publish, stages
-from litml.git import run_git
-from litml.indexes import Index, list_files
-from litml.journal import Journal, ReleaseError, Releases
+from litml.git import GitError, run_git
+from litml.indexes import Index
+from litml.journal import Journal, ReleaseError, Releases, redact
 from litml.loopback import LoopbackIndex
+from litml.notebook import LitmlError
 from litml.preflight import Look, Plan, preflight, read_settings, release_folder
 from litml.project import Project
 from litml.stages import Release, Result
@@ -25,6 +30,9 @@ __all__ = [
     "STAGES",
     "Events",
     "run_stages",
+    "run_stage",
+    "FULL",
+    "as_stop",
     "in_ci",
     "describe",
     "release_project",
@@ -57,15 +65,30 @@ STAGES: dict[str, Stage] = {
 # %% stands
 def stands(release: Release, stage: str) -> bool:
     """Is a stage done, and what it left still there?"""
-    if release.journal.result(stage) is None:
+    done = release.journal.done
+    if stage not in done:
         return False
+    if "finish" in done:  # which removes what the others have left
+        return True
     if stage == "prepare":
-        return (release.tree / ".git").exists() or release.journal.result(
-            "finish"
-        ) is not None
+        return (release.tree / ".git").exists()
     if stage == "build":
-        return all((release.dist / name).exists() for name in release.digests)
+        return all(
+            holds(release.dist / name, one) for name, one in release.digests.items()
+        )
+    if stage in ("verify", "smoke"):
+        return last(done, stage) > last(done, "build")
     return True
+
+
+def holds(path: Path, digest: str) -> bool:
+    """Is there a file with this SHA-256?"""
+    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == digest
+
+
+def last(names: list[str], name: str) -> int:
+    """Return where a name stands for the last time, -1 if it does not."""
+    return max((i for i, one in enumerate(names) if one == name), default=-1)
 
 
 # %% Events
@@ -80,23 +103,49 @@ class Events:
 # %% run_stages
 def run_stages(release: Release, events: Events) -> None:
     """Do what is not done yet, in order. Raises `ReleaseError` where it stops."""
-    journal = release.journal
     for name, stage in STAGES.items():
         if stands(release, name):
             continue
         if name == "upload" and in_ci(release):
             events.stage(name, "left", "to the workflow that the tag has started")
             continue
-        journal.add("start", stage=name)
-        events.stage(name, "start", "")
         try:
-            result = stage(release)
-        except ReleaseError as error:
-            journal.add("stop", stage=name, code=error.code, reason=error.message)
+            run_stage(release, name, stage, events)
+        except (LitmlError, OSError, subprocess.SubprocessError) as caught:
+            error = as_stop(caught)
+            with suppress(OSError):  # the disk may be full
+                release.journal.add(
+                    "stop", stage=name, code=error.code, reason=error.message
+                )
             events.stage(name, "stop", error.message)
-            raise
-        journal.add("done", stage=name, result=result)
-        events.stage(name, "done", describe(name, result, release))
+            raise error from caught.__cause__
+
+
+def run_stage(release: Release, name: str, stage: Stage, events: Events) -> None:
+    """Do one stage, and write down when it begins and what it has come to."""
+    release.journal.add("start", stage=name)
+    events.stage(name, "start", "")
+    result = stage(release)
+    release.journal.add("done", stage=name, result=result)
+    events.stage(name, "done", redact(describe(name, result, release)))
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def as_stop(error: Exception) -> ReleaseError:
+    """Return the error of a release that an error of any kind stands for."""
+    if isinstance(error, ReleaseError):
+        return error
+    if isinstance(error, LitmlError):
+        code = "E_GIT" if isinstance(error, GitError) else "E_PROJECT"
+        return ReleaseError(code, error.message, hint=error.hint)
+    if isinstance(error, OSError) and error.errno in FULL:
+        return ReleaseError(
+            "E_DISK", str(error), hint="make room; then the same command"
+        )
+    hint = "the same command tries it again"
+    return ReleaseError("E_SYSTEM", f"{type(error).__name__}: {error}", hint=hint)
 
 
 def in_ci(release: Release) -> bool:
@@ -166,7 +215,7 @@ def release_project(look: Look, events: Events = Events()) -> Release:
     with releases.locked():
         release = open_release(look.project, look.environ, events.say)
         if release:
-            check_same(release, look.wanted)
+            check_same(release, look)
             events.stage("resume", "done", f"{release.plan.version}, begun before")
         else:
             release = begin_release(look, events)
@@ -175,13 +224,16 @@ def release_project(look: Look, events: Events = Events()) -> Release:
     return release
 
 
-def check_same(release: Release, wanted: str) -> None:
-    """Raise `ReleaseError` if another version is asked for than is under way."""
-    version = release.plan.version
-    if wanted[:1].isdigit() and wanted != version:
+def check_same(release: Release, look: Look) -> None:
+    """Raise `ReleaseError` if another release is asked for than is under way."""
+    version, index = release.plan.version, release.plan.index
+    other = look.wanted[:1].isdigit() and look.wanted != version
+    if other or look.index_wanted not in ("", index.name, index.upload):
         hint = f"complete {version} with `litml release`, or give it up with `--abort`"
         raise ReleaseError(
-            "E_LOCKED", f"the release of {version} is under way", hint=hint
+            "E_LOCKED",
+            f"the release of {version} to {index.upload} is under way",
+            hint=hint,
         )
 
 
@@ -222,8 +274,7 @@ def find_status(project: Project) -> State | None:
         return None
     plan, journal = release.plan, release.journal
     refs = publish.list_refs(release)
-    served = list_files(plan.index, plan.project) if release.digests else {}
-    public = [name for name, one in release.digests.items() if served.get(name) == one]
+    public = publish.find_public(release) if release.digests else []
     done = [name for name in journal.done if name != "plan"]
     return State(plan.version, done, journal.stopped, refs.get("tag", ""), public)
 
@@ -255,6 +306,8 @@ def rehearse(look: Look, events: Events = Events()) -> Release:
         events.stage(
             "preflight", "done", f"{plan.project} {plan.version}, from {plan.base[:10]}"
         )
+        for left in releases.folder.glob("rehearsal-*"):  # by one that was killed
+            shutil.rmtree(left, ignore_errors=True)
         folder = releases.folder / f"rehearsal-{time.time_ns()}"
         environ = {
             **look.environ,
@@ -275,7 +328,5 @@ def rehearse(look: Look, events: Events = Events()) -> Release:
 
 def discard(release: Release) -> None:
     """Remove everything that a rehearsal has made."""
-    import shutil
-
     stages.remove_tree(release)
     shutil.rmtree(release.journal.folder, ignore_errors=True)

@@ -178,7 +178,8 @@ def make_look(project: Project, arguments: Namespace) -> Look:
         settings = replace(settings, test=False)
     if arguments.index:
         settings = replace(settings, index=arguments.index, simple="")
-    return Look(project, settings, arguments.version, arguments.first)
+    wanted, first = arguments.version, arguments.first
+    return Look(project, settings, wanted, first, index_wanted=arguments.index)
 
 
 def show_status(project: Project) -> int:

@@ -30,7 +30,7 @@ from litml.build import (
 )
 from litml.git import GitError, run_git
 from litml.indexes import check_artifact
-from litml.journal import Journal, ReleaseError
+from litml.journal import NAMES, Journal, ReleaseError
 from litml.notebook import LitmlError
 from litml.package import export_project
 from litml.preflight import Plan
@@ -43,9 +43,13 @@ __all__ = [
     "Result",
     "prepare",
     "UNFILTERED",
+    "has_commit",
     "remove_tree",
+    "remove_work",
     "commit_all",
     "build",
+    "without_secrets",
+    "check_again",
     "LIMIT",
     "verify",
     "check_with_twine",
@@ -110,20 +114,15 @@ def prepare(release: Release) -> Result:
 
     Raises `ReleaseError` (E_EXPORT, E_CONTENT).
     """
-    plan = release.plan
+    plan, root = release.plan, release.project.root
     remove_tree(release)
-    run_git(
-        release.project.root,
-        *UNFILTERED,
-        "worktree",
-        "add",
-        "--quiet",
-        "--detach",
-        str(release.tree),
-        plan.base,
-    )
-    check_present(release.tree)
+    known = release.commit if has_commit(root, release.commit) else ""
+    words = ("worktree", "add", "--quiet", "--detach", str(release.tree))
+    run_git(root, *UNFILTERED, *words, known or plan.base)
+    if known:
+        return {"commit": known}
     project = find_project(release.source)
+    check_present(release.tree, project)
     write_release(project, plan)
     found = export_project(project)
     for error in (*found.problems, *found.stale):
@@ -137,10 +136,27 @@ def prepare(release: Release) -> Result:
 UNFILTERED = ("-c", "filter.litml.process=", "-c", "filter.litml.required=false")
 
 
+def has_commit(root: Path, commit: str) -> bool:
+    """Does the repository have this commit?"""
+    try:
+        run_git(root, "cat-file", "-e", f"{commit}^{{commit}}")
+    except GitError:
+        return False
+    return True
+
+
 def remove_tree(release: Release) -> None:
     """Remove the work tree of a release, also one that was left half-made."""
     shutil.rmtree(release.tree, ignore_errors=True)
     run_git(release.project.root, "worktree", "prune")
+
+
+def remove_work(release: Release) -> None:
+    """Remove all that a release has made in private, but for its journal."""
+    remove_tree(release)
+    for path in release.journal.folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def commit_all(tree: Path, message: str, environ: Mapping[str, str]) -> None:
@@ -163,14 +179,16 @@ def commit_all(tree: Path, message: str, environ: Mapping[str, str]) -> None:
 
 
 # %% check_present
-def check_present(tree: Path) -> None:
+def check_present(tree: Path, project: Project) -> None:
     """Raise `ReleaseError` if files of the commit are kept somewhere else."""
+    ours = (project.package_dir, project.notebooks_dir)
     listing = os.fsdecode(run_git(tree, "ls-files", "--stage", "-z"))
     for line in filter(None, listing.split("\0")):
         head, _, name = line.partition("\t")
         path = tree / name
-        if head.startswith("160000"):
-            hint = "a release cannot hold the files of another repository"
+        within = any(path.is_relative_to(one) for one in ours)
+        if head.startswith("160000") and within:
+            hint = "commit its files, or move it out of the package"
             raise ReleaseError("E_CONTENT", f"{name} is a submodule", hint=hint)
         small = path.is_file() and not path.is_symlink() and path.stat().st_size < 400
         if small and path.read_bytes().startswith(b"version https://git-lfs"):
@@ -225,16 +243,30 @@ def build(release: Release) -> Result:
         out = Path(temporary) / "dist"
         out.mkdir()
         try:
-            environ = {**release.environ, **fixed}
+            environ = {**without_secrets(release.environ), **fixed}
             built = build_artifacts(release.source, out, None, release.say, environ)
-        except (BuildError, OSError) as error:
-            said = getattr(error, "message", str(error))
+        except BuildError as error:
             hint = "`--abort` gives it up; mend it, and release again"
-            raise ReleaseError("E_BUILD", said, hint=hint) from error
+            raise ReleaseError("E_BUILD", error.message, hint=hint) from error
+        order = sorted(built, key=lambda one: one.is_wheel)
+        digests = {one.path.name: one.sha256 for one in order}
+        check_again(release, digests)
         shutil.rmtree(release.dist, ignore_errors=True)
         out.rename(release.dist)
-    order = sorted(built, key=lambda one: one.is_wheel)
-    return {"files": {one.path.name: one.sha256 for one in order}}
+    return {"files": digests}
+
+
+def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that a build back end and its hooks may know."""
+    return {name: value for name, value in environ.items() if not NAMES.search(name)}
+
+
+def check_again(release: Release, digests: Mapping[str, str]) -> None:
+    """Raise `ReleaseError` if the tag that was pushed names other files than these."""
+    if release.journal.result("push") and release.digests != digests:
+        message = "built again, the files are not those that the tag names"
+        hint = "use the same Python and back end; or `--abort`, and the next patch"
+        raise ReleaseError("E_ARTIFACT_CHANGED", message, hint=hint)
 
 
 # ## Verify
@@ -251,7 +283,8 @@ def verify(release: Release) -> Result:
     for path in paths:
         check_artifact(path, release.digests[path.name])
         if path.stat().st_size > LIMIT:
-            raise ReleaseError("E_WHEEL_CONTENT", f"{path.name} is larger than 100 MB")
+            message, hint = f"{path.name} is larger than 100 MB", "leave data out of it"
+            raise ReleaseError("E_WHEEL_CONTENT", message, hint=hint)
     project = find_project(release.source)
     wheel = next(path for path in paths if path.suffix == ".whl")
     packed = dict(read_archive(wheel))
@@ -259,14 +292,15 @@ def verify(release: Release) -> Result:
         check_contents(packed, list_exported(project))
     with as_release_error("E_METADATA"):
         check_metadata(packed, read_toml(project.root / "pyproject.toml"))
-    known = list_blobs(release.tree, release.commit)
+    known = list_known(release.tree)
     for path in paths:
         inside = dict(read_archive(path))
         odd = [name for name, data in inside.items() if is_strange(name, data, known)]
         if odd:
             names = ", ".join(odd[:10])
             message = f"{path.name} holds what is not in the commit: {names}"
-            raise ReleaseError("E_WHEEL_CONTENT", message)
+            hint = "commit it, or keep the build hook that writes it from doing so"
+            raise ReleaseError("E_WHEEL_CONTENT", message, hint=hint)
     check_with_twine(paths, release)
     return {"files": len(packed)}
 
@@ -296,12 +330,17 @@ def read_archive(path: Path) -> Iterator[tuple[str, bytes]]:
                 yield member.name.partition("/")[2], file.read()
 
 
-def list_blobs(tree: Path, commit: str) -> set[str]:
-    """Return the ids of the contents of all files of a commit."""
-    listing = os.fsdecode(run_git(tree, "ls-tree", "-r", "-z", commit))
-    return {
-        line.split(" ")[2].partition("\t")[0] for line in listing.split("\0") if line
-    }
+def list_known(tree: Path) -> set[str]:
+    """Return the digests of the files of a work tree that are as in its commit."""
+    changed = set(run_git(tree, *UNFILTERED, "diff", "--name-only", "-z").split(b"\0"))
+    names = set(run_git(tree, "ls-files", "-z").split(b"\0")) - changed
+    paths = (tree / os.fsdecode(name) for name in names if name)
+    return {digest_of(path.read_bytes()) for path in paths if path.is_file()}
+
+
+def digest_of(data: bytes) -> str:
+    """Return the SHA-256 of some bytes."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def is_strange(name: str, data: bytes, known: set[str]) -> bool:
@@ -311,8 +350,7 @@ def is_strange(name: str, data: bytes, known: set[str]) -> bool:
         return False
     if name in ("PKG-INFO", "setup.cfg") or not data:
         return False
-    blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-    return blob not in known
+    return digest_of(data) not in known
 
 
 class as_release_error:

@@ -28,6 +28,7 @@ from releasing import (
     Proxy,
     quick,
     run_index,
+    send_here,
     skip_smoke,
 )
 
@@ -36,7 +37,7 @@ from litml.journal import ReleaseError
 from litml.release import Events, abort_project, find_status, rehearse
 
 pytest.importorskip("pypiserver", reason="the index that is published to")
-slow = pytest.mark.slow  # each publishes once more, which takes ten seconds
+slow = pytest.mark.slow  # what builds for real, or is one more of the same kind
 POST, PAGE = "^/$", "^/simple/"
 
 
@@ -104,7 +105,7 @@ def is_untouched(project: Project, before: dict[str, str]) -> None:
 
 def codes(project: Project, wanted: str = "minor") -> list[str]:
     """The codes of everything that the preflight has to say."""
-    with pytest.raises(ExceptionGroup) as caught:
+    with quick(send_file=send_here), pytest.raises(ExceptionGroup) as caught:
         project.release(wanted)
     return sorted(error.code for error in caught.value.exceptions)  # type: ignore[attr-defined]
 
@@ -312,12 +313,7 @@ WRONG: dict[str, tuple[Callable[[Project], object], list[str]]] = {
 }
 
 
-QUICK = ("a modified file", "a forgotten export", "both", "empty notes")
-
-
-@pytest.mark.parametrize(
-    "name", [pytest.param(one, marks=() if one in QUICK else slow) for one in WRONG]
-)
+@pytest.mark.parametrize("name", list(WRONG))
 def test_the_preflight_says_what_is_wrong(
     name: str, project: Project, proxy: Proxy
 ) -> None:
@@ -330,7 +326,6 @@ def test_the_preflight_says_what_is_wrong(
     assert served(project, proxy) == []
 
 
-@slow
 def test_a_tag_at_the_remote(project: Project) -> None:
     project.git("tag", "v0.2.0")
     project.git("push", "--quiet", "origin", "v0.2.0")
@@ -345,7 +340,6 @@ def test_a_version_that_cannot_be(project: Project, wanted: str, code: str) -> N
     assert codes(project, wanted) == [code]
 
 
-@slow
 def test_a_version_that_is_taken(project: Project, proxy: Proxy) -> None:
     finish(project)
     project.git("push", "--quiet", "origin", ":refs/tags/v0.2.0")
@@ -356,7 +350,6 @@ def test_a_version_that_is_taken(project: Project, proxy: Proxy) -> None:
     assert codes(project) == ["E_VERSION_EXISTS"]
 
 
-@slow
 def test_an_unknown_name_needs_to_be_confirmed(project: Project) -> None:
     look = project.look()
     look.first = False
@@ -383,7 +376,6 @@ def test_credentials_are_tried_before_anything_is_done(
     assert "refs/tags/v0.2.0" not in project.remote_refs()
 
 
-@slow
 @pytest.mark.parametrize("action", ["status:503", "reset"])
 def test_an_index_that_is_down(project: Project, proxy: Proxy, action: str) -> None:
     proxy.faults.append(Fault("GET", PAGE, action))
@@ -453,7 +445,6 @@ def test_a_wheel_that_does_not_import_is_not_pushed(project: Project) -> None:
     assert project.snapshot() == before
 
 
-@slow
 def test_an_artifact_that_was_changed_is_not_sent(
     project: Project, proxy: Proxy
 ) -> None:
@@ -548,7 +539,6 @@ def test_killed_anywhere_a_second_run_finishes(
     assert sorted(sent) == sorted(set(sent)), "nothing is sent twice"
 
 
-@slow
 def test_a_torn_line_of_the_journal_is_cut_off(project: Project, proxy: Proxy) -> None:
     """Scenario 47."""
     project.git("remote", "set-url", "origin", str(project.remote))
@@ -613,7 +603,6 @@ def push_from_elsewhere(project: Project, tag: bool) -> None:
         project.git("push", "--quiet", "origin", "main", cwd=clone)
 
 
-@slow
 @pytest.mark.parametrize(("tag", "code"), [(False, "E_MOVED"), (True, "E_TAG_MOVED")])
 def test_somebody_pushes_meanwhile(
     project: Project, proxy: Proxy, tag: bool, code: str
@@ -639,13 +628,13 @@ def test_somebody_pushes_meanwhile(
 @pytest.mark.parametrize(
     "fault",
     [
-        pytest.param(Fault("POST", POST, "status:503", times=2, skip=1), marks=slow),
-        pytest.param(Fault("POST", POST, "reset-mid", times=2, skip=1), marks=slow),
-        pytest.param(Fault("POST", POST, "status:429:1", times=1, skip=1), marks=slow),
+        Fault("POST", POST, "status:503", times=2, skip=1),
+        Fault("POST", POST, "reset-mid", times=2, skip=1),
+        Fault("POST", POST, "status:429:1", times=1, skip=1),
         Fault("POST", POST, "drop-response", times=2, skip=1),
-        pytest.param(Fault("GET", PAGE, "status:502", times=2, skip=2), marks=slow),
-        pytest.param(Fault("GET", PAGE, "stale", times=4, skip=1), marks=slow),
-        pytest.param(Fault("POST", POST, "hang:0.5", times=1, skip=1), marks=slow),
+        Fault("GET", PAGE, "status:502", times=2, skip=2),
+        Fault("GET", PAGE, "stale", times=4, skip=1),
+        Fault("POST", POST, "hang:0.5", times=1, skip=1),
     ],
     ids=lambda fault: f"{fault.method}-{fault.action}",
 )
@@ -676,7 +665,6 @@ def test_an_index_that_stays_down_is_finished_later(
     assert len(proxy.posts()) == 1, "only the missing file"
 
 
-@slow
 def test_a_token_that_is_revoked_between_the_files(
     project: Project, proxy: Proxy
 ) -> None:
@@ -688,7 +676,6 @@ def test_a_token_that_is_revoked_between_the_files(
     is_complete(project, proxy)
 
 
-@slow
 def test_a_file_that_is_refused_is_not_sent_again(
     project: Project, proxy: Proxy
 ) -> None:
@@ -699,7 +686,6 @@ def test_a_file_that_is_refused_is_not_sent_again(
     assert served(project, proxy) == []
 
 
-@slow
 def test_another_file_under_our_name(
     project: Project, proxy: Proxy, tmp_path: Path
 ) -> None:
@@ -727,7 +713,6 @@ def test_another_file_under_our_name(
         project.release(events=Events(stage=take_the_name))
 
 
-@slow
 def test_given_up_after_the_push(project: Project, proxy: Proxy) -> None:
     """Scenario 45."""
     proxy.faults.append(Fault("POST", POST, "status:503", skip=1))
@@ -740,7 +725,6 @@ def test_given_up_after_the_push(project: Project, proxy: Proxy) -> None:
     assert served(project, proxy) == []
 
 
-@slow
 def test_status_says_where_it_stands(project: Project, proxy: Proxy) -> None:
     proxy.faults.append(Fault("POST", POST, "status:503", skip=2))
     assert stopped(project) == "E_UPLOAD"
@@ -772,7 +756,6 @@ def test_two_at_once(project: Project, proxy: Proxy) -> None:
     is_complete(project, proxy)
 
 
-@slow
 def test_the_user_works_on_meanwhile(project: Project, proxy: Proxy) -> None:
     """Scenario 48."""
 
