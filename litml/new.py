@@ -1,6 +1,7 @@
 # Exported from nbs/19_new.ipynb. Edit either side, then run `litml sync`.
 """Make a project from a template: complete, and green from its first minute."""
 
+import hashlib
 import json
 import keyword
 import os
@@ -10,7 +11,7 @@ import sys
 import tempfile
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,10 @@ __all__ = [
     "bounded",
     "export_files",
     "write_tree",
+    "RECORD",
+    "blob_id",
+    "Record",
+    "make_record",
     "write_folder",
     "check_target",
     "new_project",
@@ -162,11 +167,11 @@ EMAIL = re.compile(r"""[!#-'*+\--9=?A-Z^-~]+@[A-Za-z0-9.-]*[A-Za-z0-9]""")
 def check_answers(answers: Answers) -> None:
     """Raise `NewError` for the first answer that a project cannot be made of."""
     check_name(answers.name)
-    for field in fields(answers):
-        value = str(getattr(answers, field.name))
+    for one in fields(answers):
+        value = str(getattr(answers, one.name))
         if not value.isprintable():
             hint = "leave out line breaks and control characters"
-            raise NewError(f"the {field.name} is not one line: {value!r}", hint=hint)
+            raise NewError(f"the {one.name} is not one line: {value!r}", hint=hint)
     if answers.email and not EMAIL.fullmatch(answers.email):
         hint = "it looks like `name@example.org`, or is left out"
         raise NewError(f"not an e-mail address: `{answers.email}`", hint=hint)
@@ -285,8 +290,8 @@ def render_path(renderer: Environment, path: str, values: Mapping[str, Any]) -> 
 # %% template_values
 def template_values(answers: Answers) -> dict[str, Any]:
     """Return the names that a template may use, with their values."""
-    given = {field.name: getattr(answers, field.name) for field in fields(answers)}
-    requirement = bounded("litml", litml.__version__)
+    given = {one.name: getattr(answers, one.name) for one in fields(answers)}
+    requirement = bounded("litml[release]", litml.__version__)
     return {**given, "package": answers.package, "litml": requirement}
 
 
@@ -325,6 +330,41 @@ def write_tree(root: Path, files: Mapping[str, bytes]) -> None:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
+
+
+# ## What a project remembers
+# %% blob_id
+RECORD = ".litml-template.json"
+
+
+def blob_id(content: bytes) -> str:
+    """Return the name that git gives to a file with this content."""
+    whole = b"blob %d\0%b" % (len(content), content)
+    return hashlib.sha1(whole, usedforsecurity=False).hexdigest()
+
+
+# %% Record
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a project was made from: `files` are ids of contents, by path."""
+
+    template: str
+    litml: str
+    answers: Answers
+    files: Mapping[str, str]
+    texts: Mapping[str, str] = field(default_factory=dict)
+
+    def to_bytes(self) -> bytes:
+        """Return the file that holds the record, the same on every machine."""
+        tree = {**asdict(self), "files": dict(sorted(self.files.items()))}
+        return (json.dumps(tree, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+# %% make_record
+def make_record(template: str, answers: Answers, files: Mapping[str, bytes]) -> Record:
+    """Return the record of what a template has just made."""
+    ids = {path: blob_id(content) for path, content in files.items()}
+    return Record(template, litml.__version__, answers, ids)
 
 
 # ## Nothing half-made
@@ -369,8 +409,9 @@ def new_project(
     check_answers(answers)
     check_target(target)
     files = render_template(read_template(template), answers)
+    record = make_record(template, answers, files).to_bytes()
     try:
-        files = export_files(files)
+        files = {**export_files(files), RECORD: record}
         write_folder(target, files)
         export_project(find_project(target))  # which notes what the modules come from
     except OSError as error:

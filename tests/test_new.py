@@ -31,9 +31,11 @@ from litml.new import (
 )
 from litml.notebook import Cell, read_notebook
 from litml.package import ExportReport, export_project
+from litml.preflight import read_settings
 from litml.project import find_project, list_notebooks
 from litml.run import make_policy, run_notebook
 from litml.saving import save_outputs
+from litml.version import read_notes, read_version, release_notes
 
 ADA = Answers("my-lib", "A small library.", "Ada", "ada@example.org", 1843)
 TOOLS = Path(sys.executable).parent
@@ -67,6 +69,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_new_project_passes_its_own_checks(project: Path) -> None:
     run(project, "litml", "export", "--check")
+    run(project, "litml", "clean", "--check")
+    run(project, "litml", "sync", "--check")
     run(project, "ruff", "check")
     run(project, "ruff", "format", "--check")
     run(project, "mypy")
@@ -115,12 +119,23 @@ def test_files_that_are_there(project: Path) -> None:
     names = {path.relative_to(project).as_posix() for path in project.rglob("*")}
     wanted = {"README.md", "LICENSE", "CHANGELOG.md", ".gitignore", "my_lib/py.typed"}
     assert wanted | {".github/workflows/ci.yml", "my_lib/core.py"} <= names
+    assert {".pre-commit-config.yaml", ".devcontainer/devcontainer.json"} <= names
     assert "1843 Ada" in (project / "LICENSE").read_text()
     assert export_project(find_project(project), check=True) == ExportReport()
     if os.name != "nt":
         umask = os.umask(0)
         os.umask(umask)
         assert project.stat().st_mode & 0o777 == 0o777 & ~umask
+
+
+def test_a_new_project_can_be_released(project: Path) -> None:
+    """Its settings and its changelog are what `litml release` asks for."""
+    settings = read_settings(find_project(project))
+    assert settings.publish == "ci"
+    changelog = (project / settings.changelog).read_text()
+    assert not read_notes(changelog).empty
+    assert "## 0.1.0 - 1843-12-10" in release_notes(changelog, "0.1.0", "1843-12-10")
+    assert read_version((project / "pyproject.toml").read_text(), "pyproject.toml")
 
 
 @pytest.mark.parametrize("there", ["file", "folder", "link", "dangling"])
