@@ -240,7 +240,8 @@ def try_download(release: Release) -> None:
 # %% find_github
 def find_github(address: str) -> str:
     """Return `owner/name` of a repository at GitHub, "" for any other address."""
-    found = re.search(r"github\.com[:/]([\w.-]+/[\w.-]+?)(?:\.git)?/?$", address)
+    host = r"(?:https://(?:[^/@]*@)?|ssh://git@|git@)github\.com[:/]"
+    found = re.fullmatch(host + r"([\w.-]+/[\w.-]+?)(?:\.git)?/?", address)
     return found[1] if found else ""
 
 

@@ -1,6 +1,7 @@
 """What the tests of releases need: an index behind a proxy that fails on demand, a
 remote, and a project that can be released."""
 
+import hashlib
 import io
 import json
 import re
@@ -302,7 +303,8 @@ class Project:
     def leaks(self) -> list[Path]:
         """Files below the project or its git folder that hold the password."""
         found = (path for path in self.root.rglob("*") if path.is_file())
-        return [path for path in found if PASSWORD.encode() in path.read_bytes()]
+        secrets = (PASSWORD.encode(), Pages.TOKEN.encode())
+        return [path for path in found if any(s in path.read_bytes() for s in secrets)]
 
 
 @contextmanager
@@ -343,7 +345,6 @@ def skip_smoke(release: Release) -> dict[str, Any]:
 
 def make_artifacts(release: Release) -> dict[str, Any]:
     """Stand in for the build: two small files, at once, the same every time."""
-    import hashlib
     import zipfile
 
     shutil.rmtree(release.dist, ignore_errors=True)
@@ -370,3 +371,103 @@ FAST = {
     "send_file": send_here,
     "try_download": lambda release: None,
 }
+
+
+class Pages:
+    """The part of GitHub's API that is about releases; `address` is GITHUB_API_URL.
+
+    A release that is published cannot be changed any more, as where releases are
+    immutable.
+    """
+
+    TOKEN = "ghp_0123456789abcdefghij"
+
+    def __init__(self) -> None:
+        self.releases: list[dict[str, Any]] = []
+        self.address = ""
+        self.down = False
+
+    @contextmanager
+    def running(self) -> Iterator["Pages"]:
+        pages = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def handle_call(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                allowed = self.headers["Authorization"] == f"Bearer {pages.TOKEN}"
+                path, _, query = self.path.partition("?")
+                status, told = pages.reply(self.command, path, query, body)
+                if pages.down or not allowed:
+                    status, told = (503 if allowed else 401), {"message": "no"}
+                kind = {"Content-Type": "application/json"}
+                answer(self, status, kind, json.dumps(told).encode())
+
+            do_GET = do_POST = do_PATCH = do_DELETE = handle_call
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        self.address = f"http://127.0.0.1:{server.server_port}"
+        try:
+            yield self
+        finally:
+            server.shutdown()
+            server.server_close()
+
+    def reply(self, method: str, path: str, query: str, body: bytes) -> tuple[int, Any]:
+        number = int(path.rpartition("/")[2]) if path[-1].isdigit() else -1
+        if path.startswith("/upload/"):
+            return self.attach(self.releases[number], query.removeprefix("name="), body)
+        if not path.startswith("/repos/ada/tiny/releases"):
+            return 404, {"message": "Not Found"}
+        if method == "DELETE":
+            return self.detach(number)
+        if method == "POST":
+            return 201, self.add(**json.loads(body))
+        if method == "PATCH":
+            self.releases[number].update(json.loads(body))
+            return 200, self.releases[number]
+        return 200, self.releases[::-1]
+
+    def add(self, tag_name: str, draft: bool, **values: Any) -> dict[str, Any]:
+        number = len(self.releases)
+        addresses = {
+            "html_url": f"https://github.com/ada/tiny/releases/{tag_name}",
+            "upload_url": f"{self.address}/upload/{number}{{?name,label}}",
+        }
+        known = {"id": number, "tag_name": tag_name, "draft": draft, "assets": []}
+        self.releases.append({**known, **addresses, **values})
+        return self.releases[number]
+
+    def attach(self, page: dict[str, Any], name: str, data: bytes) -> tuple[int, Any]:
+        if not page["draft"]:
+            return 422, {"message": "Cannot upload assets to an immutable release."}
+        if any(asset["name"] == name for asset in page["assets"]):
+            return 422, {"message": "already_exists"}
+        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        number = sum(len(one["assets"]) for one in self.releases) + 100
+        asset = {"id": number, "name": name, "digest": digest, "state": "uploaded"}
+        page["assets"].append(asset)
+        return 201, asset
+
+    def detach(self, number: int) -> tuple[int, Any]:
+        for page in self.releases:
+            kept = [one for one in page["assets"] if one["id"] != number]
+            if len(kept) < len(page["assets"]):
+                if not page["draft"]:
+                    return 422, {"message": "an immutable release"}
+                page["assets"] = kept
+                return 204, None
+        return 404, {"message": "Not Found"}
+
+    def digests(self) -> list[dict[str, str]]:
+        """The digests of the assets of each release, by name."""
+        return [
+            {
+                one["name"]: one["digest"].removeprefix("sha256:")
+                for one in page["assets"]
+            }
+            for page in self.releases
+        ]

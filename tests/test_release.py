@@ -24,6 +24,7 @@ from releasing import (
     PASSWORD,
     TOKEN,
     Fault,
+    Pages,
     Project,
     Proxy,
     quick,
@@ -34,7 +35,13 @@ from releasing import (
 
 from litml.indexes import list_files
 from litml.journal import ReleaseError
-from litml.release import Events, abort_project, find_status, rehearse
+from litml.release import (
+    Events,
+    abort_project,
+    find_status,
+    rehearse,
+    release_project,
+)
 
 pytest.importorskip("pypiserver", reason="the index that is published to")
 slow = pytest.mark.slow  # what builds for real, or is one more of the same kind
@@ -353,8 +360,6 @@ def test_a_version_that_is_taken(project: Project, proxy: Proxy) -> None:
 def test_an_unknown_name_needs_to_be_confirmed(project: Project) -> None:
     look = project.look()
     look.first = False
-    from litml.release import release_project
-
     with pytest.raises(ExceptionGroup) as caught:
         release_project(look)
     assert [error.code for error in caught.value.exceptions] == ["E_FIRST"]  # type: ignore[attr-defined]
@@ -770,3 +775,66 @@ def test_the_user_works_on_meanwhile(project: Project, proxy: Proxy) -> None:
     assert (project.root / "README.md").read_text() == "# in the middle of something\n"
     assert release.journal.result("finish") == {"moved": False}
     assert threading.active_count() < 20
+
+
+# The page at GitHub ------------------------------------------------------------------
+
+
+@pytest.fixture
+def pages(project: Project) -> Iterator[Pages]:
+    """GitHub's releases of the project."""
+    edit(project, "pyproject.toml", "github = false\n", "")
+    push(project)
+    with Pages().running() as pages:
+        yield pages
+
+
+def release_with(pages: Pages, project: Project) -> tuple[Any, Any]:
+    """Release, with a remote that is called as one at GitHub; return what was said."""
+    told: list[str] = []
+    address = "https://github.com/ada/tiny.git"
+    look = project.look(GITHUB_API_URL=pages.address, GITHUB_TOKEN=Pages.TOKEN)
+    with quick(**FAST, find_address=lambda release: address):
+        release = release_project(look, Events(lambda *one: told.append(str(one))))
+    assert Pages.TOKEN not in "".join(told)
+    return release, release.journal.result("ghrelease")
+
+
+def test_a_page_at_github(project: Project, proxy: Proxy, pages: Pages) -> None:
+    release, result = release_with(pages, project)
+    assert result == {"page": "https://github.com/ada/tiny/releases/v0.2.0"}
+    [page] = pages.releases
+    assert (page["draft"], page["prerelease"], page["body"]) == (
+        False,
+        False,
+        "- Doubling.",
+    )
+    assert pages.digests() == [release.digests]
+    is_complete(project, proxy)
+
+
+def test_a_draft_is_used_again(project: Project, proxy: Proxy, pages: Pages) -> None:
+    """Scenario 51: assets of an earlier attempt are replaced."""
+    draft = pages.add("v0.2.0", draft=True)
+    name = f"{project.name.replace('-', '_')}-0.2.0-py3-none-any.whl"
+    pages.attach(draft, name, b"half of it")
+    release, _ = release_with(pages, project)
+    assert pages.digests() == [release.digests]
+    assert pages.releases[0]["draft"] is False
+
+
+@pytest.mark.parametrize("reason", ["immutable", "down"])
+def test_a_page_that_fails_is_a_warning(
+    project: Project, proxy: Proxy, pages: Pages, reason: str
+) -> None:
+    """Scenario 52: whether it is released is for the index to say."""
+    pages.add("v0.2.0", draft=False)
+    pages.down = reason == "down"
+    release, result = release_with(pages, project)
+    assert result["page"] == ""
+    if reason == "immutable":
+        assert all(f"{name} (422 " in result["note"] for name in release.digests)
+        assert "releases/v0.2.0 is not complete" in result["note"]
+    else:
+        assert result["note"].startswith("no page at GitHub: ")
+    is_complete(project, proxy)
