@@ -114,8 +114,8 @@ def outline(text: str) -> list[str]:
     """Return the names of what code defines, and what else it does and says."""
     found = re.findall(r"(?m)^#.*", text)
     for node in parse_quietly(text).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            found.append(f"def {node.name}")
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.append(f"{type(node).__name__} {node.name}")
         else:
             found.append(ast.dump(node))
     return found
@@ -162,12 +162,14 @@ def open_edited(path: Path, root: Path, notes: Path, record: Record) -> Edited |
 # %% take_edits
 def take_edits(one: Edited) -> bool:
     """Change the notebook's cells in memory; False if one is not as expected."""
-    cells = {cell.id: cell for cell in one.notebook.cells}
+    cells = {cell.data.get("id"): cell for cell in one.notebook.cells}
     for name, (before, after) in one.edits.items():
-        head = split_head(cells[name].source)
-        if head.body != before or head.magics or cells[name].outputs:
+        if (cell := cells.get(name)) is None or cell.outputs:
             return False
-        cells[name].source = with_body(cells[name], after)
+        head = split_head(cell.source)
+        if head.body != before or head.magics:
+            return False
+        cell.source = with_body(cell, after)
     return True
 
 

@@ -225,11 +225,11 @@ def test_only_the_time_has_changed(small: Sandbox) -> None:
 def test_too_young_to_be_believed(small: Sandbox) -> None:
     """An edit in the same tick of the clock as the last sync is seen all the same."""
     module = edit(small, "core.py", ("return path", "return 1"))
-    os.utime(module)
+    soon = time.time_ns() + 60 * 10**9
+    os.utime(module, ns=(soon, soon))
     assert sync_plain_edits(str(small.root))
-    seen = module.stat()
     module.write_text(module.read_text().replace("return 1", "return 2"))
-    os.utime(module, ns=(seen.st_atime_ns, seen.st_mtime_ns))
+    os.utime(module, ns=(soon, soon))
     found = sync_plain_edits(str(small.root))
     assert found and "return 2" in (small.root / "nbs/00_core.ipynb").read_text()
 
@@ -315,6 +315,19 @@ def test_a_class_that_grows(project: Sandbox) -> None:
     put_back(project.root, start)
     edit(project, "core.py", ("def g(): ...", "def g(): pass"))
     assert both_ways(project.root) == ["nbs/00_core.ipynb, cell g"]
+
+
+def test_a_cell_without_an_id(project: Sandbox) -> None:
+    """Its marker is made from what it says, and so changes along with it."""
+    cells = [code("load", "#| export\ndef load(path):\n    return path")]
+    del cells[0]["id"]
+    project.write("00_core.ipynb", *cells, nbformat_minor=4)
+    project.export()
+    settle(project.root)
+    edit(project, "core.py", ("return path", "return 1"))
+    assert both_ways(project.root) is None
+    assert not sync_project(find_project(project.root)).problems
+    assert "return 1" in (project.root / NOTEBOOK).read_text()
 
 
 @pytest.mark.parametrize("which", [NOTEBOOK, "mylib/core.py"])
