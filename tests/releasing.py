@@ -16,7 +16,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -158,6 +158,9 @@ class Proxy:
             self.kept[one.path] = (status, headers, data)
         if action == "drop-response":
             return reset(one)
+        if action == "truncate-response":
+            headers = {**headers, "Content-Length": str(len(data) + 10)}
+            one.close_connection = True
         return answer(one, status, headers, data)
 
     def forward(self, one: BaseHTTPRequestHandler, method: str, body: bytes) -> Any:
@@ -186,7 +189,7 @@ def answer(
     one: BaseHTTPRequestHandler, status: int, headers: dict[str, str], body: bytes
 ) -> None:
     one.send_response(status)
-    for name, value in {**headers, "Content-Length": str(len(body))}.items():
+    for name, value in {"Content-Length": str(len(body)), **headers}.items():
         one.send_header(name, value)
     one.end_headers()
     one.wfile.write(body)
@@ -272,10 +275,12 @@ class Project:
         self.git("add", "--all")
         self.git("commit", "--quiet", "--message", message)
 
-    def look(self, wanted: str = "minor", **environ: str) -> Look:
+    def look(self, wanted: str = "minor", index: str = "", **environ: str) -> Look:
         project = find_project(self.root)
+        settings = read_settings(project)
+        settings = replace(settings, index=index or settings.index)
         known = {**ENVIRONMENT, **TOKEN, "LITML_RELEASE_PAUSE": "0.01", **environ}
-        return Look(project, read_settings(project), wanted, first=True, environ=known)
+        return Look(project, settings, wanted, True, known, index_wanted=index)
 
     def release(self, wanted: str = "minor", events: Events | None = None) -> Release:
         return release_project(self.look(wanted), events or Events())

@@ -5,15 +5,19 @@ repository with hooks. Most tests replace the build by two small files, for it i
 same every time; one test builds for real, and `test_build.py` is about building.
 """
 
+import errno
 import gzip
 import json
 import os
+import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import textwrap
 import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +37,9 @@ from releasing import (
     skip_smoke,
 )
 
-from litml.indexes import list_files
+from litml.indexes import Index, list_files, send_file
 from litml.journal import ReleaseError
+from litml.loopback import LoopbackIndex
 from litml.release import (
     Events,
     abort_project,
@@ -82,8 +87,6 @@ def served(project: Project, proxy: Proxy) -> list[str]:
     proxy.faults.clear()
     settings = project.look().settings
     address = settings.index.rstrip("/")
-    from litml.indexes import Index
-
     return sorted(list_files(Index(f"{address}/", f"{address}/simple"), project.name))
 
 
@@ -180,11 +183,14 @@ def test_from_a_commit_to_pip_install(
 
 
 def test_a_rehearsal_leaves_nothing(project: Project, proxy: Proxy) -> None:
+    left = project.root / ".git/litml/release/rehearsal-1"
+    (left / "dist").mkdir(parents=True)
     before, refs = project.snapshot(), project.remote_refs()
     head = project.git("rev-parse", "HEAD")
     with quick(smoke=skip_smoke):
         release = rehearse(project.look())
     assert release.plan.version == "0.2.0"
+    assert not left.exists(), "nor what one that was killed has left"
     is_untouched(project, refs)
     assert project.snapshot() == before
     assert project.git("rev-parse", "HEAD") == head
@@ -387,6 +393,46 @@ def test_an_index_that_is_down(project: Project, proxy: Proxy, action: str) -> N
     assert codes(project) == ["E_INDEX_UNREACHABLE"]
 
 
+def test_a_secret_in_the_notes(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_TOKEN", "Doubling")
+    assert codes(project) == ["E_SECRET"]
+
+
+def test_a_commit_that_is_made_meanwhile(project: Project) -> None:
+    """What was looked at is not what would be released."""
+
+    def commit(*_: object) -> dict[str, str]:
+        project.git("commit", "--quiet", "--allow-empty", "--message", "more")
+        return {}
+
+    with quick(list_files=commit):
+        assert codes(project) == ["E_MOVED"]
+
+
+def test_a_certificate_that_nobody_knows(project: Project, tmp_path: Path) -> None:
+    """Scenario 61."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl makes the certificate")
+    files = ["-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "certificate")]
+    kind = ["-newkey", "rsa:2048", "-nodes", "-subj", "/CN=127.0.0.1", "-days", "2"]
+    command = ["openssl", "req", "-x509", *kind, *files]
+    subprocess.run(command, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "certificate", tmp_path / "key")
+    server = HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"https://127.0.0.1:{server.server_port}"
+    with pytest.raises(ReleaseError, match="E_INDEX_UNREACHABLE") as caught:
+        list_files(Index(address, f"{address}/simple"), "tiny", tries=1)
+    server.shutdown()
+    server.server_close()
+    assert "self-signed certificate" in str(caught.value)
+    assert "SSL_CERT_FILE" in str(caught.value)
+
+
 @slow
 def test_failing_tests_are_asked_last_and_once(project: Project) -> None:
     edit(project, "pyproject.toml", "test = false\n", "")
@@ -464,6 +510,89 @@ def test_an_artifact_that_was_changed_is_not_sent(
     with quick(**FAST), pytest.raises(ReleaseError, match="E_ARTIFACT_CHANGED"):
         project.release(events=Events(stage=spoil))
     assert not any("py3" in name for name in proxy.posts())
+
+
+LFS = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+
+
+def test_content_that_is_kept_elsewhere(project: Project, proxy: Proxy) -> None:
+    """Scenario 56: a pointer in place of a file, and a submodule in the package."""
+    project.write("tiny/weights.bin", LFS)
+    push(project)
+    refs = project.remote_refs()
+    assert stopped(project) == "E_CONTENT"
+    assert project.remote_refs() == refs
+    abort_project(project.look().project)
+    project.git("rm", "--quiet", "tiny/weights.bin")
+    head = project.git("rev-parse", "HEAD")
+    for place, code in (("docs/theme", ""), ("tiny/parts", "E_CONTENT")):
+        entry = f"160000,{head},{place}"
+        project.git("update-index", "--add", "--cacheinfo", entry)
+        (project.root / place).mkdir(parents=True)
+        project.git("commit", "--quiet", "--message", place)
+        project.git("push", "--quiet", "origin", "main")
+        if code:
+            assert stopped(project) == code
+            abort_project(project.look().project)
+        else:
+            finish(project)
+            edit(project, "CHANGELOG.md", "## Unreleased\n", "## Unreleased\n\n- M.\n")
+            project.git("add", "CHANGELOG.md")
+
+
+def test_a_full_disk(project: Project, proxy: Proxy) -> None:
+    """Scenario 54, for any stage and for the journal itself."""
+
+    def fill(release: Any) -> dict[str, Any]:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    refs = project.remote_refs()
+    assert stopped(project, build=fill) == "E_DISK"
+    assert project.remote_refs() == refs
+    finish(project)
+    is_complete(project, proxy)
+
+
+@slow
+@pytest.mark.skipif(os.name != "posix", reason="limits the size of files as POSIX does")
+def test_a_disk_that_is_full_while_building(project: Project, proxy: Proxy) -> None:
+    """Scenario 54, with the real build: no file may be larger than 64 kB."""
+    import resource
+
+    (project.root / "tiny/data.bin").write_bytes(os.urandom(300_000))
+    push(project)
+    refs = project.remote_refs()
+    kept = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit(name: str, state: str, text: str) -> None:
+        if (name, state) == ("build", "start"):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, kept[1]))
+
+    try:
+        with quick(smoke=skip_smoke), pytest.raises(ReleaseError) as caught:
+            project.release(events=Events(stage=limit))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, kept)
+    assert caught.value.code in ("E_BUILD", "E_DISK")
+    assert project.remote_refs() == refs
+    assert not list((project.root / ".git/litml/release").glob("*/dist"))
+    with quick(smoke=skip_smoke):
+        project.release()
+    is_complete(project, proxy)
+
+
+def test_the_clock_has_no_say(project: Project, proxy: Proxy) -> None:
+    """Scenario 55: every date is that of the commit, or a second later."""
+    when = "1000000000 +0900"
+    dated = {**ENVIRONMENT, "GIT_AUTHOR_DATE": when, "GIT_COMMITTER_DATE": when}
+    command = ["git", "commit", "--quiet", "--amend", "--no-edit"]
+    subprocess.run(command, cwd=project.root, env=dated, check=True)
+    project.git("push", "--quiet", "--force", "origin", "main")
+    finish(project)
+    assert "## 0.2.0 - 2001-09-09\n" in (project.root / "CHANGELOG.md").read_text()
+    said = project.git("log", "-1", "--format=%at %ct %ad", "--date=format:%z")
+    assert said == "1000000001 1000000001 +0000"
+    assert " 1000000001 +0000\n" in project.git("cat-file", "tag", "v0.2.0")
 
 
 # Killed ------------------------------------------------------------------------------
@@ -545,7 +674,7 @@ def test_killed_anywhere_a_second_run_finishes(
 
 
 def test_a_torn_line_of_the_journal_is_cut_off(project: Project, proxy: Proxy) -> None:
-    """Scenario 47."""
+    """Scenarios 33 and 47."""
     project.git("remote", "set-url", "origin", str(project.remote))
 
     def tear(name: str, state: str, text: str) -> None:
@@ -595,6 +724,12 @@ def test_a_push_that_is_refused(
     is_complete(project, proxy)
 
 
+def test_a_push_whose_answer_is_lost(project: Project, proxy: Proxy) -> None:
+    install_hook(project, "post-receive", "kill -9 $PPID")
+    finish(project)
+    is_complete(project, proxy)
+
+
 def push_from_elsewhere(project: Project, tag: bool) -> None:
     clone = project.root.with_name("elsewhere")
     project.git("clone", "--quiet", str(project.remote), str(clone))
@@ -639,6 +774,7 @@ def test_somebody_pushes_meanwhile(
         Fault("POST", POST, "drop-response", times=2, skip=1),
         Fault("GET", PAGE, "status:502", times=2, skip=2),
         Fault("GET", PAGE, "stale", times=4, skip=1),
+        Fault("GET", PAGE, "truncate-response", times=2, skip=1),
         Fault("POST", POST, "hang:0.5", times=1, skip=1),
     ],
     ids=lambda fault: f"{fault.method}-{fault.action}",
@@ -662,8 +798,10 @@ def test_an_index_that_stays_down_is_finished_later(
     assert stopped(project) == "E_UPLOAD"
     assert len(served(project, proxy)) == 1
     assert "refs/tags/v0.2.0" in project.remote_refs()
-    with pytest.raises(ReleaseError, match="E_IRREVERSIBLE"):
+    with pytest.raises(ReleaseError, match="E_IRREVERSIBLE") as caught:
         abort_project(project.look().project)
+    for word in ("`litml release` completes it", "yanked", "`litml release patch`"):
+        assert word in str(caught.value), "scenario 64: what to do then"
     proxy.requests.clear()
     finish(project)
     is_complete(project, proxy)
@@ -689,6 +827,40 @@ def test_a_file_that_is_refused_is_not_sent_again(
     assert stopped(project) == "E_REJECTED"
     assert len(proxy.posts()) == 2
     assert served(project, proxy) == []
+    assert "tag was removed" in abort_project(project.look().project)
+
+
+def test_a_second_file_that_is_refused_is_no_dead_end(
+    project: Project, proxy: Proxy
+) -> None:
+    """It can neither be completed nor be undone, so it is let go with its tag."""
+    proxy.faults.append(Fault("POST", POST, "status:413", skip=2))
+    assert stopped(project) == "E_REJECTED"
+    assert len(served(project, proxy)) == 1
+    assert "tag was kept" in abort_project(project.look().project)
+    assert "refs/tags/v0.2.0" in project.remote_refs()
+    project.git("pull", "--quiet", "origin", "main")
+    edit(project, "CHANGELOG.md", "## Unreleased\n", "## Unreleased\n\n- Again.\n")
+    push(project)
+    with quick(**FAST):
+        project.release("patch")
+    assert "refs/tags/v0.2.1" in project.remote_refs()
+
+
+def test_files_that_are_lost_after_the_push_are_built_again(
+    project: Project, proxy: Proxy
+) -> None:
+    proxy.faults.append(Fault("POST", POST, "status:503", skip=2))
+    assert stopped(project) == "E_UPLOAD"
+    first = served(project, proxy)
+    [folder] = (project.root / ".git/litml/release").glob("0.2.0-*")
+    for name in ("dist", "tree"):
+        shutil.rmtree(folder / name)
+    project.git("config", "user.name", "Somebody else")
+    proxy.requests.clear()
+    finish(project)
+    is_complete(project, proxy)
+    assert [name for name in proxy.posts() if name not in first] == proxy.posts()
 
 
 def test_another_file_under_our_name(
@@ -707,8 +879,6 @@ def test_another_file_under_our_name(
         with zipfile.ZipFile(mine) as old, zipfile.ZipFile(other, "w") as new:
             for item in old.namelist():
                 new.writestr(item, old.read(item) + b"\n")
-        from litml.indexes import Index, send_file
-
         address = proxy.target
         index = Index(f"{address}/", f"{address}/simple")
         sent = send_file(index, other, {**ENVIRONMENT, **TOKEN})
@@ -716,6 +886,7 @@ def test_another_file_under_our_name(
 
     with quick(**FAST), pytest.raises(ReleaseError, match="E_CONFLICT"):
         project.release(events=Events(stage=take_the_name))
+    assert "tag was removed" in abort_project(project.look().project)
 
 
 def test_given_up_after_the_push(project: Project, proxy: Proxy) -> None:
@@ -740,7 +911,9 @@ def test_status_says_where_it_stands(project: Project, proxy: Proxy) -> None:
     assert "public: tiny" in done.stdout
     assert "stopped: " in done.stdout
     done = project.litml("release", "0.9.0")
-    assert "the release of 0.2.0 is under way" in done.stderr
+    assert "the release of 0.2.0 to " in done.stderr
+    done = project.litml("release", "--index", "http://127.0.0.1:9/")
+    assert "(E_LOCKED)" in done.stderr, "not to one index and then to another"
 
 
 # Two at once, and a user who works on ------------------------------------------------
@@ -838,3 +1011,25 @@ def test_a_page_that_fails_is_a_warning(
     else:
         assert result["note"].startswith("no page at GitHub: ")
     is_complete(project, proxy)
+
+
+# One index, then another -------------------------------------------------------------
+
+
+def test_a_candidate_for_one_index_and_the_version_for_another(
+    project: Project, proxy: Proxy
+) -> None:
+    """Scenarios 59, 60 and 63."""
+    with LoopbackIndex() as trial, quick(**FAST):
+        look = project.look("rc", index=trial.index.upload)
+        candidate = release_project(look)
+        assert candidate.plan.version == "0.1.1rc1"
+        assert served(project, proxy) == []
+        edit(project, "CHANGELOG.md", "## Unreleased\n", "## Unreleased\n\n- More.\n")
+        push(project)
+        final = project.release("patch")
+        assert sorted(trial.files) == sorted(candidate.digests)
+    assert final.plan.version == "0.1.1"
+    assert final.plan.notes == "- More."
+    assert served(project, proxy) == sorted(final.digests)
+    assert not set(candidate.digests) & set(final.digests)
