@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from litml.console import FINE, PROBLEMS, Progress, print_error
+from litml.console import FAULT, FINE, PROBLEMS, Progress, print_error
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "add_new",
     "run_new",
+    "update_here",
     "add_build",
     "run_build",
     "add_release",
@@ -31,27 +32,65 @@ __all__ = [
 # %% add_new
 def add_new(parser: ArgumentParser) -> None:
     """Add the arguments of `litml new`."""
-    parser.add_argument("name", metavar="NAME", help="such as my-lib; also the folder")
+    parser.add_argument(
+        "name",
+        nargs="?",
+        default="",
+        metavar="NAME",
+        help="such as my-lib; also the folder",
+    )
+    parser.add_argument(
+        "--update",
+        action="store_true",
+        help="bring the project you are in to the newest template",
+    )
     parser.add_argument(
         "--template", default="package", metavar="TEMPLATE", help="default: package"
     )
     parser.add_argument("--description", default="", metavar="TEXT", help="a sentence")
     parser.add_argument("--author", default="", help="default: as in git")
     parser.add_argument("--email", default="", help="default: as in git")
-    parser.add_argument("--yes", action="store_true", help="ask nothing")
+    parser.add_argument(
+        "--yes", action="store_true", help="ask nothing; it never does, for now"
+    )
 
 
 # %% run_new
 def run_new(arguments: Namespace) -> int:
-    """Make a project from a template, in a folder of its name."""
-    from litml.new import find_answers, new_project
+    """Make a project from a template in a folder of its name, or update one."""
+    from litml.new import NewError, find_answers, new_project
 
+    if arguments.update == bool(arguments.name):
+        message = "a new project needs a name, an update is of the project you are in"
+        print_error(NewError(message, hint="`litml new NAME`, or `litml new --update`"))
+        return FAULT
+    if arguments.update:
+        return update_here()
     name, description = arguments.name, arguments.description
     answers = find_answers(name, description, arguments.author, arguments.email)
     files = new_project(Path(name), answers, arguments.template)
     print(f"made {name}: {len(files)} files, by {answers.author}")
     print(f"next: cd {name}; pip install -e '.[dev]'; pytest")
     return FINE
+
+
+# %% update_here
+def update_here() -> int:
+    """Bring the project of this folder to the newest template."""
+    from litml.project import find_project
+    from litml.update import update_project
+
+    steps = [one for one in update_project(find_project()) if one.content is not None]
+    for step in steps:
+        path = f"{step.path}.template-new" if step.action == "offered" else step.path
+        more = f", conflicts: {step.conflicts}" if step.conflicts else ""
+        print(f"{step.action}: {path}{more}")
+    if not steps:
+        print("nothing to do: the template has nothing new")
+        return FINE
+    print("next: git diff; litml export; litml test")
+    left = any(step.conflicts or step.action == "offered" for step in steps)
+    return PROBLEMS if left else FINE
 
 
 # %% add_build

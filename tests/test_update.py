@@ -384,3 +384,40 @@ def test_the_export_follows(made: Made) -> None:
     project = find_project(made.root)
     export_project(project)
     assert export_project(project, check=True) == ExportReport()
+
+
+# The command -------------------------------------------------------------------------
+
+
+def run_command(folder: Path, *words: str) -> tuple[int, str]:
+    command = [sys.executable, "-P", "-m", "litml", "new", *words]
+    done = subprocess.run(
+        command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_the_command(made: Made) -> None:
+    assert run_command(made.root, "--update") == (
+        0,
+        "nothing to do: the template has nothing new\n",
+    )
+    record = json.loads(made.read(RECORD))
+    made.change("LICENSE", "MIT License", "MIT")
+    record["files"]["LICENSE"] = litml.new.blob_id(b"never committed")
+    record["texts"]["CHANGELOG.md"] = made.read("CHANGELOG.md").replace("first", "1st")
+    made.change("CHANGELOG.md", "first", "second")
+    text = record["texts"]["CHANGELOG.md"].encode()
+    record["files"]["CHANGELOG.md"] = litml.new.blob_id(text)
+    (made.root / RECORD).write_text(json.dumps(record))
+    code, said = run_command(made.root, "--update")
+    assert code == 1
+    assert "offered: LICENSE.template-new\n" in said
+    assert "merged: CHANGELOG.md, conflicts: 1\n" in said
+
+
+@pytest.mark.parametrize("words", [[], ["my-lib", "--update"]])
+def test_a_name_or_an_update(tmp_path: Path, words: list[str]) -> None:
+    code, said = run_command(tmp_path, *words)
+    assert (code, list(tmp_path.iterdir())) == (2, [])
+    assert "hint: `litml new NAME`, or `litml new --update`" in said
