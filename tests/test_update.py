@@ -405,8 +405,10 @@ def test_the_command(made: Made) -> None:
     record = json.loads(made.read(RECORD))
     made.change("LICENSE", "MIT License", "MIT")
     record["files"]["LICENSE"] = litml.new.blob_id(b"never committed")
-    record["texts"]["CHANGELOG.md"] = made.read("CHANGELOG.md").replace("first", "1st")
-    made.change("CHANGELOG.md", "first", "second")
+    record["texts"]["CHANGELOG.md"] = made.read("CHANGELOG.md").replace(
+        "A first", "The 1st"
+    )
+    made.change("CHANGELOG.md", "A first", "A second")
     text = record["texts"]["CHANGELOG.md"].encode()
     record["files"]["CHANGELOG.md"] = litml.new.blob_id(text)
     (made.root / RECORD).write_text(json.dumps(record))
