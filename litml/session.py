@@ -21,6 +21,7 @@ from litml.project import Project, find_project, list_notebooks
 from litml.run import Policy, Runner, Step, make_policy, plan_notebook
 from litml.testing import Testing, check_names, read_testing, rows_of
 from litml.text import is_notebook, read_source
+from litml.warm import prepare
 
 __all__ = [
     "Opened",
@@ -98,10 +99,14 @@ class Shared:
             notebooks = list_notebooks(project)
             names = [path.relative_to(project.notebooks_dir) for path in notebooks]
             check_names(testing, [name.as_posix() for name in names])
+            policy = choose_policy(self.config, project, testing)
+            option = self.config.option
+            if not (option.collectonly or self.config.getoption("--litml-changed")):
+                prepare(policy.paths, policy.warmth)
             self.projects[root] = Opened(
                 project,
                 testing,
-                choose_policy(self.config, project, testing),
+                policy,
                 frozenset(notebooks),
                 self.find_artifacts(project, testing),
                 testing.outputs or bool(self.config.getoption("--litml-outputs")),

@@ -48,6 +48,7 @@ __all__ = [
     "get_server",
     "find_server",
     "join_server",
+    "prepare",
     "start_warm",
     "greet",
     "limit_memory",
@@ -343,6 +344,14 @@ def join_server(home: Path, preload: tuple[str, ...]) -> ForkServer:
         life.close()
         raise
     return ForkServer(home, life, preload)
+
+
+# %% prepare
+def prepare(paths: Sequence[Path], warmth: Warmth) -> None:
+    """Start the server for kernels that import from `paths`, and do not wait for it."""
+    if warmth.warm:
+        with suppress(ForkError, OSError):
+            get_server(kernel_env(os.environ, paths), warmth.preload)
 
 
 # ## Starting
