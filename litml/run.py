@@ -1,6 +1,7 @@
 # Exported from nbs/11_run.ipynb. Edit either side, then run `litml sync`.
 """Run a notebook from its first cell to its last, and say what became of each."""
 
+import ast
 import os
 import re
 import shutil
@@ -48,7 +49,6 @@ __all__ = [
     "plan_notebook",
     "has_code",
     "add_front",
-    "EXPORTING",
     "plan_cell",
     "reason_to_skip",
     "SWITCH",
@@ -190,9 +190,6 @@ def add_front(said: dict[str, Directive], front: Front) -> dict[str, Directive]:
 
 
 # %% plan_cell
-EXPORTING = re.compile(r"(?:^|;)[ \t]*(?:\w+\.)*nbdev_export\(", re.MULTILINE)
-
-
 def plan_cell(
     cell: Cell, said: dict[str, Directive], whole: dict[str, bool], policy: Policy
 ) -> Step:
@@ -200,7 +197,7 @@ def plan_cell(
     tags = cell.metadata.get("tags") or []
     raises = tuple(split_words(said["raises"].value)) if "raises" in said else None
     skip = reason_to_skip(said, tags, whole, policy)
-    if not skip and EXPORTING.search(cell.source):
+    if not skip and calls_export(cell.source):
         skip = "it exports, which is no test"
     return Step(
         cell=cell.id,
@@ -212,6 +209,23 @@ def plan_cell(
         gpu=None if skip else demand_gpu(said),
         checked=said["check-output"].value if "check-output" in said else None,
     )
+
+
+# %% calls_export
+def calls_export(source: str) -> bool:
+    """Is a call of `nbdev_export` one of the cell's statements?"""
+    if "nbdev_export(" not in source:
+        return False
+    try:
+        body = ast.parse(source).body
+    except SyntaxError:  # a magic, perhaps
+        return True
+    calls = [
+        node.value.func
+        for node in body
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
+    ]
+    return any(ast.unparse(one).split(".")[-1] == "nbdev_export" for one in calls)
 
 
 # %% demand_gpu

@@ -501,6 +501,8 @@ def test_two_projects_of_one_repository(project: Sandbox) -> None:
         two_modules(inner)
         inner.export()
     project.commit()
+    for inner in (one, two):
+        inner.export()  # its notes move into the repository
     edit(two)
     two_modules(one, 2)
     assert one.export() == "wrote: mylib/core.py\n"
