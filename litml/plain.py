@@ -246,7 +246,7 @@ def find_edited(root: Path, notes: Path, record: Record) -> list[Edited] | None:
     if not paths or find_generated(Path(record.package), record.files):
         return None
     found = []
-    for path in sorted(paths):
+    for path in sorted(set(paths)):  # a module may be on the list twice
         one = open_edited(Path(path), root, notes, record)
         if one is None or not take_edits(one):
             return None

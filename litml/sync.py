@@ -215,6 +215,7 @@ def prove_added(pair: Pair, after: ModuleText) -> None:
     now = {part.id: Counter(words_of(part.text)) for part in after.parts}
     texts = [(one.id, pair.before.get(one.id, ""), one.text) for one in pair.pieces]
     texts.append(("", pair.base.imports.text, pair.theirs.imports.text))
+    texts.append(("", code_of(pair.base), code_of(pair.theirs)))  # what is no cell's
     everything = Counter(words_of(code_of(after)))
     bare = {chunk.cell for chunk in bare_chunks(pair.ours)}
     for cell, old, new in texts:

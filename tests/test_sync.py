@@ -445,6 +445,16 @@ def test_22_a_decorator_and_a_comment(core: Core) -> None:
     assert said.order[-1] == "kept"
 
 
+def test_22_all_there_is_commented_out(project: Sandbox) -> None:
+    """A cell of comments is not exported, and here no other cell can take them."""
+    only = code("only", "#| export\ndef only(): ...")
+    core = Core(project, odd_bytes([only]))
+    more = code("more", "#| export\ndef more(): ...")
+    core.notebook.write_bytes(odd_bytes([only, more]))
+    core.edit(("def only(): ...", "# def only(): ..."))
+    assert "no place in the notebook: `# def only(): ...`" in core.refuse()
+
+
 def test_23_a_function_before_the_first_of_a_cell(core: Core) -> None:
     core.edit(("# %% c3\n", "# %% c3\ndef before(): ...\n\n\n"))
     assert core.sync(touched="c3").source("c3").startswith("#| export\ndef before")

@@ -317,6 +317,18 @@ def test_a_class_that_grows(project: Sandbox) -> None:
     assert both_ways(project.root) == ["nbs/00_core.ipynb, cell g"]
 
 
+def test_notebooks_around_the_package(project: Sandbox) -> None:
+    """The modules are files beside notebooks then, and stamped as such as well."""
+    config = project.root / "pyproject.toml"
+    table = '[tool.litml]\nnotebooks = "."'
+    config.write_text(config.read_text().replace("[tool.litml]", table))
+    project.write("00_core.ipynb", code("load", "#| export\ndef load(): ..."))
+    project.export()
+    settle(project.root)
+    edit(project, "nbs/core.py", ("(): ...", "(): pass"))
+    assert both_ways(project.root) == ["nbs/00_core.ipynb, cell load"]
+
+
 def test_a_cell_without_an_id(project: Sandbox) -> None:
     """Its marker is made from what it says, and so changes along with it."""
     cells = [code("load", "#| export\ndef load(path):\n    return path")]
