@@ -26,6 +26,7 @@ from litml.package import export_project
 from litml.parts import locate
 from litml.project import Project, read_toml
 from litml.record import find_generated
+from litml.trial import try_notebooks
 
 __all__ = [
     "Artifact",
@@ -82,17 +83,19 @@ def build_project(
     project: Project,
     isolated: bool | None = None,
     report: Callable[[str], None] = lambda line: None,
+    notebooks: bool = False,
 ) -> tuple[Artifact, ...]:
     """Build the project's sdist and wheel, prove the wheel, and put both in `dist/`.
 
     `isolated` says whether the build back end gets an environment of its own; by
-    default it does if this one lacks what the project asks for. Raises `BuildError`.
+    default it does if this one lacks what the project asks for. With `notebooks` these
+    are run with the wheel as well. Raises `BuildError`, or `TrialError`.
     """
     check_exported(project)
     with tempfile.TemporaryDirectory(prefix="litml-build-") as temporary:
         built = build_artifacts(project.root, Path(temporary), isolated, report)
         wheel = next(one.path for one in built if one.is_wheel)
-        prove_wheel(wheel, project, report)
+        prove_wheel(wheel, project, report, notebooks)
         return place(built, project.root / "dist", state_dir(project.root))
 
 
@@ -229,12 +232,16 @@ def list_exported(project: Project) -> list[Exported]:
 
 # %% prove_wheel
 def prove_wheel(
-    wheel: Path, project: Project, report: Callable[[str], None] = lambda line: None
+    wheel: Path,
+    project: Project,
+    report: Callable[[str], None] = lambda line: None,
+    notebooks: bool = False,
 ) -> None:
     """Raise `BuildError` unless the wheel is whole.
 
     Every exported module is inside, byte for byte; name and version are the
-    project's; and each module imports in a fresh environment.
+    project's; and each module imports in a fresh environment. On request the
+    notebooks run with it (`17_trial`).
     """
     modules = list_exported(project)
     if not modules:
@@ -250,6 +257,8 @@ def prove_wheel(
         install(python, wheel)
         report(f"importing {len(modules)} modules from it")
         check_imports(python, modules, project.root)
+        if notebooks:
+            try_notebooks(python, project, report)
 
 
 # %% check_contents

@@ -53,7 +53,8 @@ class Settings:
 
     `index` is a name that twine knows, or an address; `simple` is where its simple
     pages are, if that cannot be guessed. With `publish = "ci"` a workflow publishes
-    what the tag starts, and the release waits for it.
+    what the tag starts, and the release waits for it. `notebooks` asks for a run of
+    all notebooks with the wheel before it is published.
     """
 
     branch: str = "main"
@@ -64,6 +65,7 @@ class Settings:
     simple: str = ""
     publish: str = "here"
     test: bool = True
+    notebooks: bool = False
     github: bool = True
 
 
@@ -76,6 +78,7 @@ KINDS: dict[str, Kind] = {
     "simple": (str, "an address"),
     "publish": (str, '"here" or "ci"'),
     "test": (bool, "true or false"),
+    "notebooks": (bool, "true or false"),
     "github": (bool, "true or false"),
 }
 

@@ -103,6 +103,9 @@ def add_build(parser: ArgumentParser) -> None:
         action=BooleanOptionalAction,
         help="give the build back end an environment of its own; default: if needed",
     )
+    parser.add_argument(
+        "--notebooks", action="store_true", help="run the notebooks with the wheel too"
+    )
 
 
 # %% run_build
@@ -114,7 +117,8 @@ def run_build(arguments: Namespace) -> int:
     project = find_project()
     progress = Progress("build")
     try:
-        artifacts = build_project(project, arguments.isolation, progress.say)
+        isolation, notebooks = arguments.isolation, arguments.notebooks
+        artifacts = build_project(project, isolation, progress.say, notebooks)
     finally:
         progress.clear()
     for one in artifacts:

@@ -33,9 +33,10 @@ from litml.indexes import check_artifact
 from litml.journal import NAMES, Journal, ReleaseError
 from litml.notebook import LitmlError
 from litml.package import export_project
-from litml.preflight import Plan
+from litml.preflight import Plan, read_settings
 from litml.project import Project, find_project, read_toml
 from litml.text import read_source
+from litml.trial import try_notebooks
 from litml.version import find_line, find_version_file, release_notes, write_version
 
 __all__ = [
@@ -393,6 +394,8 @@ def smoke(release: Release) -> Result:
             python = make_environment(Path(temporary) / "venv")
             install(python, wheel)
             check_imports(python, modules, project.root)
+            if read_settings(project).notebooks:
+                try_notebooks(python, project, release.say)
         command = [str(python), "-I", "-c", LOAD, release.plan.project]
         done = run_quietly(command, cwd=Path(temporary), timeout=300)
         if done.returncode:

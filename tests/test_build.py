@@ -11,9 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from litml.notebook import LitmlError
-from litml.package import export_project
-from litml.project import Project, find_project
 from litml.build import (
     BuildError,
     build_project,
@@ -22,6 +19,10 @@ from litml.build import (
     missing_requirements,
     try_import,
 )
+from litml.notebook import LitmlError
+from litml.package import export_project
+from litml.project import Project, find_project
+from litml.trial import TrialError
 
 PYPROJECT = """
 [build-system]
@@ -258,3 +259,30 @@ def test_every_way_an_import_can_end(tmp_path: Path) -> None:
     (site / "stuck.py").write_text("import time; time.sleep(60)")
     stuck = try_import(python, "stuck", timeout=0.5)
     assert stuck and stuck.reason == "no end within 0.5 seconds"
+
+
+@pytest.mark.slow  # builds three times
+def test_a_notebook_that_needs_what_the_wheel_lacks(tmp_path: Path) -> None:
+    """All is well beside the package, and every module imports from the wheel."""
+    more = "\n[tool.hatch.build.targets.wheel]\nexclude = ['*.txt']\n"
+    read = "from pathlib import Path\n\n\ndef net():\n"
+    read += "    return Path(__file__).with_name('table.txt').read_text()"
+    project = make_project(tmp_path, more, net=read)
+    (project.package_dir / "table.txt").write_text("1 2 3")
+    path = project.root / "nbs/02_use.ipynb"
+    write_notebook(
+        project.root, "02_use", use="from tiny_nets.nets import net\n\nnet()"
+    )
+    path.write_text(path.read_text().replace("#| export\\n", ""))
+    assert len(build_project(project)) == 2
+    before = path.read_bytes()
+    with pytest.raises(TrialError) as caught:
+        build_project(project, notebooks=True)
+    assert str(caught.value.at) == "nbs/02_use.ipynb, cell use, line 3"
+    assert "FileNotFoundError" in caught.value.message
+    text = (project.root / "pyproject.toml").read_text()
+    (project.root / "pyproject.toml").write_text(text.replace("*.txt", "*.csv"))
+    said: list[str] = []
+    build_project(project, None, said.append, notebooks=True)
+    assert said[-1] == "running nbs/02_use.ipynb with the installed wheel"
+    assert path.read_bytes() == before
