@@ -9,8 +9,12 @@ import subprocess
 import sys
 from argparse import ArgumentParser
 from collections.abc import Iterator, Mapping
-from functools import cache
+from contextlib import contextmanager
+from functools import cache, partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import takewhile
 from pathlib import Path
+from threading import Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +26,7 @@ from litml.cli import COMMANDS, load_command
 from litml.new import (
     Answers,
     list_templates,
+    new_project,
     read_template,
     render_template,
     write_tree,
@@ -340,6 +345,70 @@ def test_only_what_the_tag_promises_is_published(tmp_path: Path, change: str) ->
     assert (code == 0) == (change == "none")
     if change == "none":
         assert (temporary / "notes.md").read_text().strip() == notes
+
+
+@contextmanager
+def empty_index(folder: Path) -> Iterator[str]:
+    """Serve a folder with nothing in it; yield its address."""
+    handler = partial(QuietHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *arguments: object) -> None:
+        pass
+
+
+@pytest.mark.skipif(not BASH, reason="the runners have bash, this machine has not")
+def test_the_workflow_builds_what_the_release_has_promised(tmp_path: Path) -> None:
+    """A new project, its release up to the tag, and the workflow in another clone."""
+    root, clone, remote = (tmp_path / one for one in ("my-lib", "clone", "remote"))
+    (tmp_path / "www").mkdir()
+    new_project(root, ADA)
+
+    def git(folder: Path, *words: object) -> None:
+        command = ["git", *map(str, words)]
+        subprocess.run(command, cwd=folder, env=ENVIRONMENT, check=True)
+
+    git(tmp_path, "init", "--quiet", "--bare", "--initial-branch=main", remote)
+    git(root, "init", "--quiet", "--initial-branch=main")
+    git(root, "config", "user.name", "A")
+    git(root, "config", "user.email", "a@example.org")
+    git(root, "add", "--all")
+    git(root, "commit", "--quiet", "--message", "made")
+    git(root, "remote", "add", "origin", remote)
+    git(root, "push", "--quiet", "--set-upstream", "origin", "main")
+    with empty_index(tmp_path / "www") as index:
+        command = [sys.executable, "-P", "-m", "litml", "release", "0.1.0", "--first"]
+        with subprocess.Popen(
+            [*command, "--no-test", "--index", index],
+            cwd=root,
+            env=ENVIRONMENT,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as release:
+            assert release.stdout
+            said = list(takewhile(lambda line: "upload " not in line, release.stdout))
+            release.kill()
+    assert said[-1].startswith("push"), said
+    git(tmp_path, "clone", "--quiet", "--branch", "v0.1.0", remote, clone)
+    build = find_step("release.yml", "build", "Build, and prove the wheel")
+    check = find_step(
+        "release.yml", "build", "These are the files that the tag promises"
+    )
+    more = {
+        "TAG": "v0.1.0",
+        "GITHUB_WORKSPACE": str(clone),
+        "RUNNER_TEMP": str(tmp_path),
+        "PYTHONHASHSEED": "0",
+        "PATH": f"{TOOLS}{os.pathsep}{os.environ['PATH']}",
+    }
+    assert run_script(build, clone, **more) == 0
+    assert run_script(check, clone, **more) == 0
+    assert "logistic regression" in (tmp_path / "notes.md").read_text()
 
 
 FAKE_GH = """#!/bin/sh
