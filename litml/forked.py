@@ -115,8 +115,9 @@ def become(request: dict[str, Any], files: Sequence[int], basis: Basis) -> None:
     )
     os.chdir(request["cwd"])
     time.tzset()
-    places = request["env"].get("PYTHONPATH", "")
-    sys.path[:] = [*(place for place in places.split(os.pathsep) if place), *basis.path]
+    places = request["env"].get("PYTHONPATH", "").split(os.pathsep)
+    rest = [place for place in basis.path if place not in places]
+    sys.path[:] = [*filter(None, places), *rest]
     sys.argv = [basis.launcher, *request["argv"]]
     reseed()
 

@@ -157,8 +157,9 @@ def collect_notebook(file_path: Path, parent: pytest.Collector) -> Files:
     from litml.notebook import LitmlError
     from litml.session import shared_of
 
+    shared = shared_of(parent.config)
     try:
-        opened = shared_of(parent.config).open_project(root)
+        opened = shared.open_project(root)
     except LitmlError as error:
         raise parent.CollectError(str(error)) from error
     path = file_path.parent.resolve() / file_path.name
@@ -167,6 +168,7 @@ def collect_notebook(file_path: Path, parent: pytest.Collector) -> Files:
         return []
     from litml.items import make_files
 
+    shared.warm_up(opened)
     return [*make_files(file_path, parent, opened)]
 
 

@@ -100,9 +100,6 @@ class Shared:
             names = [path.relative_to(project.notebooks_dir) for path in notebooks]
             check_names(testing, [name.as_posix() for name in names])
             policy = choose_policy(self.config, project, testing)
-            option = self.config.option
-            if not (option.collectonly or self.config.getoption("--litml-changed")):
-                prepare(policy.paths, policy.warmth)
             self.projects[root] = Opened(
                 project,
                 testing,
@@ -112,6 +109,12 @@ class Shared:
                 testing.outputs or bool(self.config.getoption("--litml-outputs")),
             )
         return self.projects[root]
+
+    def warm_up(self, opened: Opened) -> None:
+        """Have a fork server begin to import, if kernels will be wanted for sure."""
+        config, policy = self.config, opened.policy
+        if not (config.option.collectonly or config.getoption("--litml-changed")):
+            prepare(policy.paths, policy.warmth)
 
     def find_artifacts(self, project: Project, testing: Testing) -> Path | None:
         """Return the folder for executed copies, if they are wanted."""

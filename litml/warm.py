@@ -262,6 +262,12 @@ class ForkServer:
             raise ForkError(f"there is no fork server: {error}") from error
         return Forked(line)
 
+    def clear_up(self) -> None:
+        """Remove what a server left that could not do so itself."""
+        self.life.close()
+        if not (self.home / "lock").exists():  # else another one may be there already
+            shutil.rmtree(self.home, ignore_errors=True)
+
     def close(self) -> None:
         """Hang up."""
         self.life.close()
@@ -272,6 +278,8 @@ def start_server(
     home: Path, env: Mapping[str, str], preload: tuple[str, ...] = ()
 ) -> ForkServer:
     """Start a server with its socket and its log in the folder `home`."""
+    # What only some kernels import from, it must not look in.
+    env = {**env, "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs, listener, (home / "log").open("ab") as log:
@@ -283,7 +291,7 @@ def start_server(
         words = [place, json.dumps(told | {"careful": False})]
         process = subprocess.Popen(
             [sys.executable, "-c", BOOT, *words],
-            env=dict(env),
+            env=env,
             pass_fds=[*files.values()],
             start_new_session=True,
             stdin=subprocess.DEVNULL,
@@ -309,7 +317,10 @@ def get_server(env: Mapping[str, str], preload: tuple[str, ...] = ()) -> ForkSer
         raise ForkError("forking is for Linux")
     with LOCK:
         server = SERVERS.get(preload)
-        if server is None or not server.hear():
+        if server and not server.hear():
+            server.clear_up()
+            server = None
+        if server is None:
             server = SERVERS[preload] = find_server(env, preload)
         return server
 

@@ -326,6 +326,7 @@ def test_a_server_that_dies_takes_its_kernels_along_and_is_replaced(
     loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(warm, "SERVERS", {})
+    homes: list[Path] = []
 
     async def work() -> Any:
         kernel = await open_kernel(tmp_path, "python3", [])
@@ -338,10 +339,12 @@ def test_a_server_that_dies_takes_its_kernels_along_and_is_replaced(
         done = await kernel.execute("1", timeout=30)
         await kernel.close()
         assert is_gone(nanny)
+        homes.append(kernel.home.parent)
         return done, await ask_new(tmp_path, "print(1 + 1)")
 
     done, answer = loop.run(work())
     assert done.status is Status.DIED and answer == 2
+    assert not homes[0].exists() or "PYTEST_XDIST_TESTRUNUID" in os.environ
 
 
 SHARER = """
