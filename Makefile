@@ -13,6 +13,7 @@ demo: $(READY)  ## a first project, from nothing to a proven wheel
 
 test: lint  ## everything that CI asks for
 	$(BIN)/litml export --check
+	$(BIN)/litml clean --check
 	$(BIN)/python -m pytest -n auto
 
 slow: $(READY)  ## the tests that take minutes
