@@ -16,6 +16,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -180,6 +181,47 @@ def test_from_a_commit_to_pip_install(
     project.git("push", "--quiet", "origin", "main")
     with quick(**FAST):
         assert project.release("patch").plan.version == "0.2.1"
+
+
+@slow
+def test_from_nothing_to_pip_install(proxy: Proxy, tmp_path: Path) -> None:
+    """`litml new`, a remote, `litml release`, `pip install`, and a first example."""
+    project = object.__new__(Project)
+    project.name = f"numbers-{os.getpid()}"
+    project.root, project.remote = tmp_path, tmp_path / "remote.git"
+    begin = time.monotonic()
+    about = ["--description", "Numbers.", "--author", "A", "--email", "a@example.org"]
+    made = project.litml("new", project.name, *about, "--yes")
+    assert made.returncode == 0, made.stderr
+    project.root = tmp_path / project.name
+    edit(project, "pyproject.toml", 'publish = "ci"', 'publish = "here"')
+    project.write("CHANGELOG.md", "# Changelog\n\n## Unreleased\n\n- Numbers.\n")
+    project.git("init", "--quiet", "--bare", "-b", "main", str(project.remote))
+    project.git("init", "--quiet", "-b", "main")
+    for key, value in (("user.name", "A"), ("user.email", "a@example.org")):
+        project.git("config", key, value)
+    project.git("remote", "add", "origin", str(project.remote))
+    push(project)
+    index = ["--index", f"{proxy.address}/"]
+    done = project.litml("release", "0.1.0", "--first", *index)
+    assert done.returncode == 0, done.stderr
+    target, module = tmp_path / "installed", project.name.replace("-", "_")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+    source = ["--target", str(target), "--index-url", f"{proxy.address}/simple/"]
+    environ = {**ENVIRONMENT, "PIP_CONFIG_FILE": os.devnull}
+    subprocess.run([*pip, *source, project.name], env=environ, check=True)
+    code = f"""
+        from {module} import accuracy, fit, make_examples
+        training = fit(make_examples(200, seed=0))
+        print(accuracy(training.model, make_examples(1000, seed=1)) > 0.9)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    found = subprocess.run(command, cwd=target, capture_output=True, text=True)
+    print(f"from nothing to an installed package: {time.monotonic() - begin:.0f} s")
+    assert found.stdout == "True\n", found.stderr
+    assert (target / f"{module}-0.1.0.dist-info").is_dir()
+    assert PASSWORD not in done.stdout + done.stderr
+    assert project.leaks() == []
 
 
 def test_a_rehearsal_leaves_nothing(project: Project, proxy: Proxy) -> None:
