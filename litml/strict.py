@@ -3,6 +3,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,8 +72,9 @@ def take_stock(folders: Iterable[Path]) -> Stock:
             if entry.is_dir(follow_symlinks=False):
                 todo.append(Path(entry.path))
             else:
-                status = entry.stat(follow_symlinks=False)
-                found[Path(entry.path)] = (status.st_mtime_ns, status.st_size)
+                with suppress(FileNotFoundError):  # gone since it was listed
+                    status = entry.stat(follow_symlinks=False)
+                    found[Path(entry.path)] = (status.st_mtime_ns, status.st_size)
     return found
 
 
