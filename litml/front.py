@@ -94,7 +94,9 @@ def read_rows(value: object, at: Location) -> tuple[dict[str, Any], ...]:
     if value is None:
         return ()
     if isinstance(value, dict) and all(isinstance(v, list) for v in value.values()):
-        return tuple(dict(zip(value, row)) for row in product(*value.values()))
+        return tuple(
+            dict(zip(value, row, strict=True)) for row in product(*value.values())
+        )
     if isinstance(value, list) and all(isinstance(row, dict) for row in value):
         return tuple({str(name): one for name, one in row.items()} for row in value)
     hint = "write `[{lr: 0.1}, {lr: 0.01}]`, or `{lr: [0.1, 0.01]}` for a grid"

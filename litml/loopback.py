@@ -4,13 +4,11 @@
 import hashlib
 import html
 import json
-import tempfile
 import threading
 from collections.abc import Mapping
 from email.message import Message
 from email.parser import BytesParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from urllib.parse import quote, unquote
 
 from litml.indexes import Index, normalize

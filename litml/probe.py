@@ -14,7 +14,7 @@ from litml.git import (
     list_index,
     run_git,
 )
-from litml.hooks import find_place, plan_install, read_settings
+from litml.hooks import find_place, read_settings
 from litml.starter import starter_path
 
 __all__ = [

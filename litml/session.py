@@ -15,7 +15,7 @@ from litml.cells import split_words
 from litml.coverage import copy_options, coverage_codes
 from litml.front import read_front
 from litml.kernel import Loop
-from litml.notebook import LitmlError, Notebook, suggest
+from litml.notebook import Notebook, suggest
 from litml.params import check_words, label, read_params, split_pairs
 from litml.project import Project, find_project, list_notebooks
 from litml.run import Policy, Runner, Step, make_policy, plan_notebook

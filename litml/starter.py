@@ -5,7 +5,6 @@ is gone.
 
 import os
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 

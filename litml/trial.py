@@ -3,7 +3,6 @@
 that lies beside them.
 """
 
-import os
 import shutil
 import subprocess
 import tempfile
