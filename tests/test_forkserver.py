@@ -26,6 +26,12 @@ if not sys.platform.startswith("linux"):
 PLAIN = Warmth()
 
 
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The servers of these tests are odd, and not to be shared with other workers."""
+    monkeypatch.delenv("PYTEST_XDIST_TESTRUNUID", raising=False)
+
+
 @pytest.fixture(scope="module")
 def loop() -> Iterator[Loop]:
     with Loop() as loop:

@@ -23,6 +23,12 @@ if not sys.platform.startswith("linux"):
 CALLS = "import os\nprint(os.getpid(), open(f'/proc/{os.getppid()}/cmdline').read())"
 
 
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The servers of these tests are odd, and not to be shared with other workers."""
+    monkeypatch.delenv("PYTEST_XDIST_TESTRUNUID", raising=False)
+
+
 @pytest.fixture
 def chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JUPYTER_DEFAULT_PROVISIONER_NAME", "litml")

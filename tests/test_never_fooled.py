@@ -420,7 +420,7 @@ def test_the_others_are_unharmed(evil: Sandbox) -> None:
 @linux
 def test_nothing_is_left_and_memory_is_bounded(evil: Sandbox) -> None:
     assert (evil.root / "left").read_text() == ""
-    assert int((evil.root / "peak").read_text()) < 700_000_000
+    assert int((evil.root / "peak").read_text()) < 1_000_000_000
 
 
 def test_no_notebook_is_forgotten(project: Sandbox) -> None:
@@ -469,7 +469,8 @@ def test_a_failing_command_fails_its_cell_if_asked(policy: Policy) -> None:
 
 
 def test_written_files_are_told_and_fail_if_asked(policy: Policy) -> None:
-    sources = ["x = 1", "open('model.pt', 'w').write('weights');", "open('model.pt')"]
+    write = "import time\nopen('model.pt', 'w').write('weights')\ntime.sleep(0.1)"
+    sources = ["x = 1", write, "open('model.pt')"]  # the clock of files is coarse
     found = run(policy, *sources)
     assert found.passed and found.written == {"nbs/model.pt": "b"}
     failed = run(policy, *sources, written_files=True).failed

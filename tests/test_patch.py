@@ -341,7 +341,7 @@ def test_a_new_signature_comes_home_and_goes_up(learner: Sandbox) -> None:
 
 def test_an_edit_of_a_block_is_not_lost(learner: Sandbox) -> None:
     path = learner.root / "mylib/learn.py"
-    edited = read_module(learner).replace("def name(self)", "def title(self)")
+    edited = read_module(learner).replace("def name(self)", "def title(self, x)")
     path.write_text(edited)
     before = learner.files("nbs")
     for command in ("sync", "export"):

@@ -101,6 +101,12 @@ def text_cell(source: str, **more: Any) -> dict[str, Any]:
     return {**code("fit", source), "source": source, **more}
 
 
+def read_module(server: Server) -> str:
+    """Return the text of the module, "" as long as there is none."""
+    path = server.clone.root / "mylib/data.py"
+    return path.read_text() if path.exists() else ""
+
+
 def test_a_save_cleans_and_exports(server: Server) -> None:
     module = server.clone.root / "mylib/data.py"
     cell = ran("fit", "", "0.93\n") | text_cell("#| export\ndef fit(): ...")
@@ -125,7 +131,7 @@ def test_a_run_alone_is_no_change(server: Server) -> None:
     server.wait(lambda: not server.clone.status())
     assert "a longer text" in (server.clone.root / NAME).read_text()
     server.save(NAME, text_cell("#| export\ndef fit(x): ..."))
-    server.wait(lambda: "fit(x)" in (server.clone.root / "mylib/data.py").read_text())
+    server.wait(lambda: "fit(x)" in read_module(server))
     assert f" M {NAME}\n" in server.clone.status()
 
 
@@ -141,7 +147,7 @@ def test_a_mistake_is_told_and_the_file_is_saved(server: Server) -> None:
     server.wait(lambda: "not TOML" in server.log.read_text())
     configuration.write_text(text)
     server.save(NAME, text_cell("#| export\ndef fit(z): ..."))
-    server.wait(lambda: "fit(z)" in (server.clone.root / "mylib/data.py").read_text())
+    server.wait(lambda: "fit(z)" in read_module(server))
 
 
 def test_a_notebook_of_no_project_is_left_alone(server: Server) -> None:
