@@ -384,7 +384,11 @@ def merge(repository: Repository, name: str, style: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("style", ["merge", "diff3", "zdiff3"])
+# The same 35 merges again, with other markers: a minute each.
+OTHERS = [pytest.param(one, marks=pytest.mark.slow) for one in ("diff3", "zdiff3")]
+
+
+@pytest.mark.parametrize("style", ["merge", *OTHERS])
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.name)
 def test_the_outcome_is_the_best_one(
     repository: Repository, scenario: Scenario, style: str
