@@ -27,6 +27,7 @@ CALLS = "import os\nprint(os.getpid(), open(f'/proc/{os.getppid()}/cmdline').rea
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """The servers of these tests are odd, and not to be shared with other workers."""
     monkeypatch.delenv("PYTEST_XDIST_TESTRUNUID", raising=False)
+    monkeypatch.setattr(warm, "SERVERS", {})
 
 
 @pytest.fixture
