@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,33 @@ import nbformat
 import pytest
 from conftest import Sandbox, code
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_client.provisioning import KernelProvisionerFactory
 
 from litml import warm
 
 if not sys.platform.startswith("linux"):
     pytest.skip("forking is for Linux", allow_module_level=True)
+
+# What jupyter_client has chosen once in a process it keeps.
+fresh = pytest.mark.skipif(
+    not os.environ.get("LITML_FRESH"), reason="run by test_clients_in_a_new_process"
+)
+
+
+def test_clients_in_a_new_process() -> None:
+    names = "knows_nothing or nbclient"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-k", names]
+    environ = {**os.environ, "LITML_FRESH": "1"}
+    environ.pop("PYTEST_XDIST_TESTRUNUID", None)
+    done = subprocess.run(
+        [*command, "-p", "no:cacheprovider", __file__],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert "2 passed" in done.stdout, done.stdout + done.stderr
+
 
 CALLS = "import os\nprint(os.getpid(), open(f'/proc/{os.getppid()}/cmdline').read())"
 
@@ -27,12 +49,14 @@ CALLS = "import os\nprint(os.getpid(), open(f'/proc/{os.getppid()}/cmdline').rea
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """The servers of these tests are odd, and not to be shared with other workers."""
     monkeypatch.delenv("PYTEST_XDIST_TESTRUNUID", raising=False)
-    monkeypatch.setattr(warm, "SERVERS", {})
 
 
 @pytest.fixture
-def chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+def chosen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("JUPYTER_DEFAULT_PROVISIONER_NAME", "litml")
+    KernelProvisionerFactory.clear_instance()  # which reads that only once
+    yield
+    KernelProvisionerFactory.clear_instance()
 
 
 def talk(work: Callable[[AsyncKernelManager, Any], Any], **start: Any) -> Any:
@@ -65,6 +89,7 @@ async def run(client: Any, source: str) -> tuple[str, str]:
     return reply["content"]["status"], "".join(texts)
 
 
+@fresh
 @pytest.mark.usefixtures("chosen")
 def test_a_client_that_knows_nothing_of_litml(tmp_path: Path) -> None:
     async def work(manager: AsyncKernelManager, client: Any) -> None:
@@ -115,6 +140,7 @@ def test_where_there_is_no_server_an_ordinary_kernel_is_launched(
     assert status == "ok" and "litml.forkserver" not in said
 
 
+@fresh
 @pytest.mark.usefixtures("chosen")
 def test_nbclient_runs_a_notebook(tmp_path: Path) -> None:
     nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed")
