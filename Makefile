@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+NOTEBOOKS ?= nbs
 BIN = $(abspath $(VENV))/bin
 READY = $(VENV)/.ready
 
@@ -24,9 +25,10 @@ lint: $(READY)  ## style and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-bench: $(READY)  ## litml beside other tools; prints ratios
+bench: $(READY)  ## litml beside other tools; prints ratios; better with a folder of NOTEBOOKS
 	@for script in tests/bench/*/bench_*.py; do \
-		$(BIN)/python "$$script" || exit 1; \
+		case "$$script" in */clean/*|*/git/*) folder="$(NOTEBOOKS)";; *) folder=;; esac; \
+		$(BIN)/python "$$script" $$folder || exit 1; \
 	done
 
 clean:  ## remove the environment and every cache
