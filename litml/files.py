@@ -17,6 +17,7 @@ __all__ = [
     "WriteError",
     "state_dir",
     "move_notes",
+    "replace_file",
     "Transaction",
     "locked",
     "try_lock",
@@ -62,6 +63,24 @@ def failed(path: Path, error: OSError) -> WriteError:
     hint = "nothing was changed; mend that and run the command again"
     reason = error.strerror or str(error)
     return WriteError(f"cannot write: {reason}", at=Location(str(path)), hint=hint)
+
+
+# ## A file by itself
+# %% replace_file
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file in one step, in a folder that is made if need be.
+
+    Raises `OSError`; the file is then as it was, and nothing lies beside it.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
 
 
 # ## The transaction

@@ -8,15 +8,16 @@ import itertools
 import json
 import os
 import platform
-import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 import litml
+from litml.files import replace_file
+from litml.git import GitError, run_git
 from litml.metrics import find_metrics
 from litml.notebook import LitmlError, Location, Notebook
 from litml.params import check_words, inject_values, label
@@ -116,9 +117,7 @@ class JobResult:
 
 def write_result(job: Job, result: JobResult) -> None:
     """Write a job's result into its folder."""
-    names = ("values", "status", "seconds", "metrics", "reason", "code")
-    tree = {name: getattr(result, name) for name in names}
-    text = json.dumps(tree, indent=1, ensure_ascii=False, default=repr)
+    text = json.dumps(asdict(result), indent=1, ensure_ascii=False, default=repr)
     write_whole(job.folder / "result.json", f"{text}\n".encode())
 
 
@@ -132,11 +131,8 @@ def read_result(job: Job) -> JobResult | None:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file in one step. Raises `LitmlError` if the system does not let us."""
-    temporary = path.with_name(f".{path.name}.new")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
+        replace_file(path, data)
     except OSError as error:
         message = f"cannot write: {error.strerror or error}"
         raise LitmlError(message, at=Location(str(path))) from error
@@ -160,10 +156,9 @@ def describe_environment(root: Path) -> dict[str, Any]:
 def ask_git(root: Path, *words: str) -> str:
     """Return what git answers, or nothing."""
     try:
-        done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True)
-    except OSError:
+        return os.fsdecode(run_git(root, *words)).strip()
+    except GitError:
         return ""
-    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 # ## Running it

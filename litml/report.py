@@ -4,13 +4,12 @@ about the whole run.
 """
 
 import json
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from litml.files import replace_file
 from litml.notebook import LitmlError, Location, Notebook
 from litml.outcome import Failure, Output, Status
 from litml.run import CellRun, NotebookRun, Step
@@ -104,14 +103,9 @@ def artifact_path(folder: Path, name: str, label: str = "") -> Path:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file in one step. Raises `LitmlError` if that cannot be done."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
+        replace_file(path, data)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink()
         at = Location(str(path))
         raise LitmlError(f"cannot be written: {error.strerror}", at=at) from error
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from litml.files import replace_file
 from litml.git import run_git
 from litml.notebook import LitmlError
 from litml.select import LOCKS, Evidence, Seen, digest_steps, find_files
@@ -63,12 +64,8 @@ class Store:
         return result if result.notebook == notebook else None
 
     def write(self, result: Result) -> None:
-        """Keep a result, in one step."""
-        path = self.path_of(result.notebook)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(asdict(result)), "utf-8")
-        os.replace(temporary, path)
+        """Keep a result, in one step; raises `OSError`."""
+        replace_file(self.path_of(result.notebook), json.dumps(asdict(result)).encode())
 
 
 def parse_result(tree: dict[str, Any]) -> Result:

@@ -10,6 +10,7 @@ from typing import Any
 
 from litml.front import read_rows
 from litml.notebook import Location, suggest
+from litml.observe import hide
 from litml.project import ConfigError, Kind, Project, check_table
 
 __all__ = [
@@ -191,7 +192,7 @@ def run_apart(code: str, **values: Any) -> str:
         "    get_ipython().display_pub.publish(data)\n"
     )
     given = "".join(f"{name} = {value!r}\n" for name, value in values.items())
-    return f"__import__('builtins').exec({start + given + code!r}, {{}})"
+    return hide(start + given + code)
 
 
 # %% find_answers
