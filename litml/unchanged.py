@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import pytest
 
+from litml.files import state_dir
 from litml.items import NotebookFile
 from litml.notebook import LitmlError
 from litml.observe import (
@@ -196,11 +197,13 @@ class Chooser:
         """Return what is known of the notebooks of a file's project."""
         root = file.opened.project.root
         if root not in self.books:
-            from litml.files import state_dir
-
-            asked = self.folder / self.wanted.store if self.wanted.store else None
-            self.books[root] = Book(root, Store(asked or state_dir(root) / "results"))
+            self.books[root] = Book(root, Store(self.results_at(root)))
         return self.books[root]
+
+    def results_at(self, root: Path) -> Path:
+        """Return the folder of the results of the project at `root`."""
+        asked = self.wanted.store
+        return self.folder / asked if asked else state_dir(root) / "results"
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(
@@ -216,10 +219,12 @@ class Chooser:
         dropped = [item for item in items if item.parent in left or item.path in left]
         if dropped:
             config.hook.pytest_deselected(items=dropped)
-            items[:] = [item for item in items if item not in set(dropped)]
+            gone = set(dropped)
+            items[:] = [item for item in items if item not in gone]
+        measured = bool(measure_codes(config))
         for file in notebooks:
             if file not in left and file.path not in left:
-                self.prepare(file, bool(measure_codes(config)))
+                self.prepare(file, measured)
 
     def not_since(self, files: list[NotebookFile]) -> Iterator[NotebookFile]:
         """Yield the notebooks that the changes since a commit cannot affect."""
@@ -240,24 +245,19 @@ class Chooser:
         if not self.wanted.shard:
             return set()
         number, count = parse_shard(self.wanted.shard)
-        known: dict[str, float | None] = {}
         paths = {
             item.path.relative_to(config.rootpath).as_posix(): item.path
             for item in items
         }
-        stores = {path: self.store_of(config) for path in paths}
-        for name, store in stores.items():
-            result = store.read(name)
-            known[name] = result.seconds if result else None
+        store = self.store_of(config)
+        results = {name: store.read(name) for name in paths}
+        known = {name: one.seconds if one else None for name, one in results.items()}
         ours = assign_shards(known, count)[number - 1]
         return {path for name, path in paths.items() if name not in ours}
 
     def store_of(self, config: pytest.Config) -> Store:
-        """Return the store of the project that pytest was started in."""
-        from litml.files import state_dir
-
-        asked = self.folder / self.wanted.store if self.wanted.store else None
-        return Store((asked or state_dir(config.rootpath) / "results") / "files")
+        """Return the store of how long files took, where pytest was started."""
+        return Store(self.results_at(config.rootpath) / "files")
 
     def prepare(self, file: NotebookFile, measured: bool) -> None:
         """Mark a notebook as known, or have its run watched."""
