@@ -153,6 +153,7 @@ def run_kernel(line: socket.socket, request: dict[str, Any], basis: Basis) -> in
         code = 1
     # Its way to close sockets joins a thread that may wait for one it has stopped.
     atexit.unregister(app.close)
+    # As Python does at its end, which this process leaves by another door.
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
