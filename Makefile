@@ -1,7 +1,9 @@
 # `make demo` and `make test` set up what they need, in $(VENV), and need Python 3.11 or later and git.
 # Another Python: `make test PYTHON=python3.13`.
 
+# The chapters on training need PyTorch; a CPU build will do: see CONTRIBUTING.
 PYTHON ?= python3
+TORCH ?= torch==2.13.0
 VENV ?= .venv
 NOTEBOOKS ?= nbs
 BIN = $(abspath $(VENV))/bin
@@ -38,7 +40,8 @@ clean:  ## remove the environment and every cache
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "litml needs Python 3.11 or later: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
-	@echo "setting up $(VENV) (once; about a minute)"
+	@echo "setting up $(VENV) (once; a minute or two)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check '$(TORCH)'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev,train]'
 	@touch $@

@@ -69,10 +69,21 @@ def make_cell(data: dict[str, object]) -> Cell:
     return Cell(str(data["id"]), kind if data["cell_type"] == "code" else "prose", text)
 
 
+NO_CHAPTERS = ("gallery", "guide")  # folders of notebooks that export nothing
+
+
+def reading_order(path: Path) -> tuple[bool, str, bool, str]:
+    """The index, which all may use, comes first; a folder's, which gathers, last."""
+    is_index, folder = path.name == "index.ipynb", path.parent.name
+    is_first = is_index and path.parent == PROJECT.notebooks_dir
+    return not is_first, folder, is_index, path.name
+
+
 def find_chapters() -> Iterator[Chapter]:
-    """Yield the chapters in their order; the index, which all may use, comes first."""
+    """Yield the chapters in their order."""
     paths = list_notebooks(PROJECT)
-    for path in sorted(paths, key=lambda path: path.name != "index.ipynb"):
+    paths = [path for path in paths if path.parent.name not in NO_CHAPTERS]
+    for path in sorted(paths, key=reading_order):
         module = default_module(PROJECT, path).replace(".", "/") + ".py"
         for cell in make_cells(path):
             if found := re.match(r"#\| default_exp:? (\S+)", cell.text):
@@ -86,8 +97,11 @@ def make_cells(path: Path) -> list[Cell]:
 
 CHAPTERS = list(find_chapters())
 every_chapter = pytest.mark.parametrize(
-    "chapter", CHAPTERS, ids=[chapter.path.stem for chapter in CHAPTERS]
+    "chapter",
+    CHAPTERS,
+    ids=[str(one.path.relative_to(PROJECT.notebooks_dir))[:-6] for one in CHAPTERS],
 )
+PAGES = [path for path in list_notebooks(PROJECT) if path.parent.name in NO_CHAPTERS]
 
 
 # Made by itself ----------------------------------------------------------------------
@@ -168,6 +182,14 @@ def test_a_chapter_imports_from_earlier_ones_only(chapter: Chapter) -> None:
     assert used <= allowed
 
 
+def test_training_and_the_rest_do_not_know_each_other() -> None:
+    for chapter in CHAPTERS:
+        used = {name for name in imported(chapter.module) if name.startswith("litml")}
+        of_training = {name for name in used if name.startswith("litml.train")}
+        is_training = chapter.path.parent.name == "train"
+        assert used == of_training if is_training else not of_training, chapter.path
+
+
 def dotted(module: Path) -> str:
     name = module.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
     return name.removesuffix(".__init__")
@@ -196,7 +218,7 @@ def test_a_chapter_explains_and_shows(chapter: Chapter) -> None:
     A chapter about a whole project may show its parts at work together, at its end.
     """
     if chapter.path.name == "index.ipynb":
-        pytest.skip("the index defines nothing but the version")
+        pytest.skip("an index defines nothing but the version")
     unexplained, unused, total = [], [], 0
     last = max(i for i, cell in enumerate(chapter.cells) if cell.kind == "example")
     place = 0
@@ -232,6 +254,13 @@ def test_a_chapter_is_a_chapter(chapter: Chapter) -> None:
     imports = (ast.Import, ast.ImportFrom, ast.If)
     if chapter.path.name != "index.ipynb":
         assert all(isinstance(node, imports) for node in first), "imports come first"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_exports_nothing_and_says_what_it_is(page: Path) -> None:
+    cells = make_cells(page)
+    assert not [cell.id for cell in cells if cell.kind == "exported"]
+    assert cells[0].kind == "prose" and re.match(r"# .+\n\n?> .+", cells[0].text)
 
 
 @every_chapter
