@@ -80,7 +80,7 @@ def check_table(
 
 
 # %% parse_config
-TABLES = ("clean", "run", "kernel", "test", "release")
+TABLES = ("clean", "run", "kernel", "test", "docs", "release")
 KINDS: dict[str, Kind] = {
     "notebooks": (str, "a string"),
     "package": (str, "a string"),
