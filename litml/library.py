@@ -1,0 +1,233 @@
+# Exported from nbs/15e_library.ipynb. Edit either side, then run `litml sync`.
+"""The modules of a package as text: visited once each, and their names followed."""
+
+import ast
+import builtins
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import griffe
+
+from litml.export import Chunk
+from litml.patch import read_patch
+
+__all__ = ["Found", "Library"]
+
+
+# ## What griffe forgets
+# %% NodeKeeper
+OWN = "litml"  # where griffe lets an extension keep its own things
+Node = (
+    ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.AnnAssign | ast.Assign
+)
+
+
+class NodeKeeper(griffe.Extension):
+    """Keep the syntax trees of definitions, and functions that belong to classes."""
+
+    def on_instance(
+        self, *, node: Any, obj: griffe.Object, agent: Any, **kwargs: Any
+    ) -> None:
+        """Note the tree of a definition and, of functions of a module, all."""
+        obj.extra[OWN]["node"] = node
+        if isinstance(obj, griffe.Function) and agent.current.is_module:
+            functions = agent.current.extra[OWN].setdefault("functions", [])
+            functions.append(obj)
+
+    def on_module_members(self, *, mod: griffe.Module, **kwargs: Any) -> None:
+        """Take functions that belong to classes out of their module."""
+        functions: list[griffe.Function] = mod.extra[OWN].get("functions", [])
+        plain = {one.name: one for one in functions if not is_patch(one)}
+        patches = [one for one in functions if is_patch(one)]
+        mod.extra[OWN]["patches"] = patches
+        for patch in patches:
+            if mod.members.get(patch.name) is patch:
+                del mod.members[patch.name]
+                if patch.name in plain:
+                    mod.set_member(patch.name, plain[patch.name])
+
+
+def is_patch(function: griffe.Function) -> bool:
+    """Is a function added to a class, rather than to its module?"""
+    node = function.extra[OWN]["node"]
+    return read_patch(node, NOWHERE) is not None
+
+
+NOWHERE = Chunk("", "", 1, "", "")
+
+
+def node_of(found: griffe.Object) -> Any:
+    """Return the syntax tree of a definition; None for one that griffe made up."""
+    return found.extra[OWN].get("node")
+
+
+# ## Modules
+# %% Library
+Found = griffe.Object | str  # a path is what leads out of the library
+
+
+class Library:
+    """Modules below a folder, visited when first asked for; none of them imported.
+
+    Without a folder it knows only what `add` was given.
+    """
+
+    def __init__(self, root: Path | None = None) -> None:
+        self.root = root
+        self.modules = griffe.ModulesCollection()
+        self.visited: dict[str, griffe.Module | None] = {}
+
+    def add(self, name: str, text: str) -> griffe.Module:
+        """Visit the text of a module, in place of its file."""
+        parent, _, last = name.rpartition(".")
+        above = self.open(parent) if parent else None
+        if parent and above is None:
+            above = self.add(parent, "")
+        is_package = not parent or self.is_package(name)
+        file = name.replace(".", "/") + ("/__init__.py" if is_package else ".py")
+        module = griffe.visit(
+            last,
+            Path(file),
+            text,
+            parent=above,
+            extensions=griffe.load_extensions(NodeKeeper),
+            modules_collection=self.modules,
+        )
+        old = self.visited.get(name)
+        self.visited[name] = module
+        if above is None:
+            self.modules.set_member(name, module)
+        else:
+            above.set_member(last, module)
+        for below, one in old.members.items() if old else ():
+            if not one.is_alias and one.is_module:
+                module.set_member(below, one)
+        return module
+
+    def open(self, name: str) -> griffe.Module | None:
+        """Return a module by its name; None if the library has none."""
+        if name not in self.visited:
+            file = self.find_file(name)
+            self.visited[name] = None  # also while it is being visited
+            if file is not None:
+                self.visited[name] = self.add(name, read_python(file))
+        return self.visited[name]
+
+    def find_file(self, name: str) -> Path | None:
+        """Return the file of a module; None if there is none."""
+        if self.root is None or not re.fullmatch(r"\w+(\.\w+)*", name):
+            return None
+        path = self.root.joinpath(*name.split("."))
+        files = (path / "__init__.py", path.with_suffix(".py"))
+        return next((file for file in files if file.is_file()), None)
+
+    def is_package(self, name: str) -> bool:
+        """Has a module others below it?"""
+        file = self.find_file(name)
+        return file is not None and file.name == "__init__.py"
+
+    def find(self, path: str) -> griffe.Object | None:
+        """Return what a dotted path leads to, through imports; None outside."""
+        found = self.follow(path, frozenset())
+        return found if isinstance(found, griffe.Object) else None
+
+    def follow(self, path: str, seen: frozenset[str]) -> Found | None:
+        """Return what a path leads to; None if there is nothing, or only a circle."""
+        module, rest = self.split(path)
+        if module is None or path in seen:
+            return None if module else path
+        found: Found | None = module
+        for part in rest:
+            if isinstance(found, str):
+                found = f"{found}.{part}"
+            elif found is not None:
+                found = self.member(found, part, seen | {path})
+        return found
+
+    def split(self, path: str) -> tuple[griffe.Module | None, list[str]]:
+        """Return the module that a path begins with, and the rest of the path."""
+        parts = path.split(".")
+        for count in range(len(parts), 0, -1):
+            if module := self.open(".".join(parts[:count])):
+                return module, parts[count:]
+        return None, []
+
+    def member(
+        self, scope: griffe.Object, name: str, seen: frozenset[str] = frozenset()
+    ) -> Found | None:
+        """Return a member of a module or class: its own, imported or inherited."""
+        if name in scope.members:
+            one = scope.members[name]
+            if isinstance(one, griffe.Alias):  # whose lines are not to be asked for
+                return self.follow(one.target_path, seen)
+            return one
+        if isinstance(scope, griffe.Class):
+            bases = (base for base in self.bases(scope) if base.path not in seen)
+            ways = (self.member(base, name, seen | {base.path}) for base in bases)
+        else:
+            stars = (star for star in stars_of(scope) if self.open(star))
+            ways = (self.follow(f"{star}.{name}", seen) for star in stars)
+        return next((one for one in ways if one is not None), None)
+
+    def meaning(self, name: str, scope: griffe.Object) -> str:
+        """Return the dotted path that a name, which may be dotted, stands for.
+
+        Nothing for a name that is bound nowhere; a builtin is its own path.
+        """
+        first, _, rest = name.partition(".")
+        path = self.look_up(first, scope)
+        full = f"{path}.{rest}" if rest and path else path
+        found = self.follow(full, frozenset()) if "." in full else None
+        return found.path if isinstance(found, griffe.Object) else found or full
+
+    def look_up(self, name: str, scope: griffe.Object | None) -> str:
+        """Return what a name without dots stands for where it is written."""
+        while scope is not None:
+            if name in scope.members:
+                one = scope.members[name]
+                return one.target_path if isinstance(one, griffe.Alias) else one.path
+            if scope.is_module:
+                found = self.member(scope, name)
+                if found is not None:
+                    return found if isinstance(found, str) else found.path
+                break
+            scope = scope.parent
+        return name if hasattr(builtins, name) else ""
+
+    def bases(self, one: griffe.Class) -> list[griffe.Class]:
+        """Return the bases of a class that the library knows."""
+        scope = one.parent or one
+        paths = (self.meaning(str(base), scope) for base in one.bases)
+        found = (self.find(path) for path in paths if "." in path)
+        return [base for base in found if isinstance(base, griffe.Class)]
+
+    def ancestors(self, one: griffe.Class) -> list[griffe.Class]:
+        """Return a class and those it inherits from, the nearest first."""
+        found = {one.path: one}
+        todo = [one]
+        while todo:
+            for base in self.bases(todo.pop(0)):
+                if base.path not in found:
+                    found[base.path] = base
+                    todo.append(base)
+        return list(found.values())
+
+
+# %% stars_of
+def stars_of(module: griffe.Object) -> Iterator[str]:
+    """Yield the modules that a module imports everything from, the last one first."""
+    for name, one in reversed(module.members.items()):
+        if isinstance(one, griffe.Alias) and name.endswith("/*"):
+            yield one.target_path
+
+
+def read_python(file: Path) -> str:
+    """Return the text of a Python file, or nothing if it does not compile."""
+    text = file.read_text(encoding="utf-8", errors="replace")
+    try:
+        ast.parse(text)
+    except (SyntaxError, ValueError):
+        return ""
+    return text
