@@ -135,17 +135,16 @@ def build_search(entries: Iterable[Entry]) -> dict[str, bytes]:
             last[word] = number
         text = [entry.url, entry.title, entry.place, entry.text, int(entry.is_symbol)]
         shown.append(text)
-    files = {f"w-{shard_of(key)}.js": script(key, one) for key, one in shards.items()}
+    data: dict[str, object] = {f"w-{shard_of(key)}": one for key, one in shards.items()}
     for start in range(0, len(shown), CHUNK):
-        number = start // CHUNK
-        files[f"s-{number}.js"] = script(str(number), shown[start : start + CHUNK])
-    return files
+        data[f"s-{start // CHUNK}"] = shown[start : start + CHUNK]
+    return {f"{name}.js": script(name, one) for name, one in data.items()}
 
 
-def script(key: str, data: object) -> bytes:
+def script(name: str, data: object) -> bytes:
     """Return a file that hands its data to the page that loads it."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-    return f"litmlData({json.dumps(key)},{text})\n".encode()
+    return f'litmlData("{name}",{text})\n'.encode()
 
 
 # ## Asking
