@@ -3,7 +3,7 @@
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
@@ -74,8 +74,11 @@ LIST = ".litml-files"
 class Target:
     """The folder that a site is written into."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(
+        self, folder: Path, known: Mapping[str, Sequence[int]] | None = None
+    ) -> None:
         self.folder = folder
+        self.known = known or {}
         self.made: set[str] = set()
         self.written: list[str] = []
         self.removed: list[str] = []
@@ -93,11 +96,25 @@ class Target:
         self.written.append(name)
 
     def keep(self, name: str) -> bool:
-        """Let a file of the last build stay as it is; False if it is not there."""
-        there = (self.folder / name).is_file()
-        if there:
+        """Let a file of the last build stay, if nobody has changed it since."""
+        known = self.known.get(name)
+        is_same = known is not None and self.look(name) == list(known)
+        if is_same:
             self.made.add(name)
-        return there
+        return is_same
+
+    def look(self, name: str) -> list[int] | None:
+        """Return size and time of change of a file; None if it is not there."""
+        try:
+            status = os.stat(self.folder / name)
+        except OSError:
+            return None
+        return [status.st_size, status.st_mtime_ns]
+
+    def stamps(self) -> dict[str, list[int]]:
+        """Return what the next build may know of the files that were made."""
+        looks = {name: self.look(name) for name in sorted(self.made)}
+        return {name: look for name, look in looks.items() if look}
 
     def finish(self) -> None:
         """Remove what the last build made and this one did not; renew the list."""

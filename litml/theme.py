@@ -167,10 +167,10 @@ def explain(error: Exception, template: str) -> ThemeError:
     name = str(getattr(error, "name", None) or template)
     line = getattr(error, "lineno", None)
     trace = error.__traceback__
-    while trace and line is None:
-        if trace.tb_frame.f_code.co_filename.endswith(".html"):
-            name, found = Path(trace.tb_frame.f_code.co_filename).name, trace
-            line = found.tb_lineno if found.tb_next is None else None
+    while trace and not hasattr(error, "lineno"):
+        file = Path(trace.tb_frame.f_code.co_filename)
+        if file.suffix == ".html":
+            name, line = file.name, trace.tb_lineno
         trace = trace.tb_next
     message = getattr(error, "message", None) or str(error) or type(error).__name__
     return ThemeError(message, at=Location(name, line=line))
