@@ -155,7 +155,7 @@ class Docstring:
 def parse_docstring(text: str) -> Docstring:
     """Read a docstring in the style it keeps: Google, NumPy, Sphinx, or none."""
     text = inspect.cleandoc(text)
-    docstring = griffe.Docstring(f"{text}\n")  # a section may end the docstring
+    docstring = griffe.Docstring(f"\n{text}\n")  # sections are looked for in between
     style, _ = griffe.infer_docstring_style(docstring)
     if style is None or not text:
         return Docstring(text)
@@ -168,7 +168,7 @@ def parse_docstring(text: str) -> Docstring:
                 described[name] = said
                 types |= {name: kind} if kind else {}
         else:
-            parts.append(show_section(section))
+            parts.append(show_section(section).strip("\n"))
     return Docstring("\n\n".join(filter(None, parts)), described, types)
 
 

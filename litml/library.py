@@ -4,7 +4,7 @@
 import ast
 import builtins
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,13 @@ import griffe
 from litml.export import Chunk
 from litml.patch import read_patch
 
-__all__ = ["Found", "Library"]
+__all__ = ["Found", "Library", "find_names"]
 
 
 # ## What griffe forgets
 # %% NodeKeeper
 OWN = "litml"  # where griffe lets an extension keep its own things
-Node = (
-    ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.AnnAssign | ast.Assign
-)
+Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 class NodeKeeper(griffe.Extension):
@@ -63,6 +61,18 @@ def node_of(found: griffe.Object) -> Any:
     return found.extra[OWN].get("node")
 
 
+def patches_of(module: griffe.Module) -> list[griffe.Function]:
+    """Return the functions of a module that belong to classes, in their order."""
+    patches: list[griffe.Function] = module.extra[OWN].get("patches", [])
+    return patches
+
+
+def lines_of(found: griffe.Object) -> list[str]:
+    """Return the lines of the module that a definition stands in."""
+    lines: list[str] = found.module.extra[OWN]["lines"]
+    return lines
+
+
 # ## Modules
 # %% Library
 Found = griffe.Object | str  # a path is what leads out of the library
@@ -81,21 +91,18 @@ class Library:
 
     def add(self, name: str, text: str) -> griffe.Module:
         """Visit the text of a module, in place of its file."""
+        old = self.visited.get(name)
+        lines = text.split("\n")
+        if old is not None and lines_of(old) == lines:
+            return old
         parent, _, last = name.rpartition(".")
         above = self.open(parent) if parent else None
         if parent and above is None:
             above = self.add(parent, "")
         is_package = not parent or self.is_package(name)
         file = name.replace(".", "/") + ("/__init__.py" if is_package else ".py")
-        module = griffe.visit(
-            last,
-            Path(file),
-            text,
-            parent=above,
-            extensions=griffe.load_extensions(NodeKeeper),
-            modules_collection=self.modules,
-        )
-        old = self.visited.get(name)
+        module = visit(last, file, text, parent=above, modules_collection=self.modules)
+        module.extra[OWN]["lines"] = lines
         self.visited[name] = module
         if above is None:
             self.modules.set_member(name, module)
@@ -112,7 +119,7 @@ class Library:
             file = self.find_file(name)
             self.visited[name] = None  # also while it is being visited
             if file is not None:
-                self.visited[name] = self.add(name, read_python(file))
+                self.visited[name] = self.add(name, file.read_text("utf-8", "replace"))
         return self.visited[name]
 
     def find_file(self, name: str) -> Path | None:
@@ -223,11 +230,24 @@ def stars_of(module: griffe.Object) -> Iterator[str]:
             yield one.target_path
 
 
-def read_python(file: Path) -> str:
-    """Return the text of a Python file, or nothing if it does not compile."""
-    text = file.read_text(encoding="utf-8", errors="replace")
+def visit(name: str, file: str, text: str, **more: Any) -> griffe.Module:
+    """Visit the text of a module; one that does not compile has no members."""
+    extensions = griffe.load_extensions(NodeKeeper)
     try:
-        ast.parse(text)
+        return griffe.visit(name, Path(file), text, extensions=extensions, **more)
     except (SyntaxError, ValueError):
-        return ""
-    return text
+        return griffe.visit(name, Path(file), "", extensions=extensions, **more)
+
+
+# %% find_names
+def find_names(
+    types: Iterable[str], scope: griffe.Object, library: Library
+) -> dict[str, str]:
+    """Return the dotted names in types as written there, with what they stand for."""
+    found = {}
+    for shown in types:
+        code = re.sub(r"\bLiteral\[[^]]*\]", "Literal", shown)
+        for name in re.findall(r"[^\W\d]\w*(?:\.[^\W\d]\w*)*", code):
+            if name not in found and (path := library.meaning(name, scope)):
+                found[name] = path
+    return found
