@@ -1,0 +1,138 @@
+# Exported from nbs/train/02_batches.ipynb. Edit either side, then run `litml sync`.
+"""Take batches from a loader, and know where in them a training stands."""
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+from torchdata.stateful_dataloader import StatefulDataLoader
+
+from litml.train.device import Generators, TrainError
+
+__all__ = ["find_generators", "Batches", "make_loader"]
+
+
+# ## The place
+# %% find-generators
+def find_generators(loader: object) -> list[torch.Generator]:
+    """Return the generators that a loader and its samplers own."""
+    sampler = getattr(loader, "sampler", None)
+    batch_sampler = getattr(loader, "batch_sampler", None)
+    inner = getattr(batch_sampler, "sampler", None)
+    owners = (loader, sampler, batch_sampler, inner)
+    found = [getattr(owner, "generator", None) for owner in owners]
+    own = {id(one): one for one in found if isinstance(one, torch.Generator)}
+    return list(own.values())
+
+
+# %% batches
+class Batches:
+    """The batches of a loader, epoch after epoch, and the place in them."""
+
+    def __init__(self, loader: Iterable[Any], device: torch.device) -> None:
+        self.loader = loader
+        self.taken = 0  # batches of this epoch that have been used
+        self._done = False  # there are no more of them
+        self._random = Generators(device)
+        self._own = find_generators(loader)
+        self._start: dict[str, Any] = {}
+        self._resumed: dict[str, Any] | None = None
+        self._iterator: Iterator[Any] = iter(())
+
+    def begin(self, epoch: int) -> None:
+        """Start an epoch, or go back to the place that was loaded."""
+        sampler: Any = getattr(self.loader, "sampler", None)
+        if hasattr(sampler, "set_epoch"):
+            sampler.set_epoch(epoch)
+        resumed, self._resumed = self._resumed, None
+        if resumed is None:
+            self._start = self._read_generators()
+            self._iterator = iter(self.loader)
+        elif not self._done:
+            self._return_to(resumed)
+
+    def take(self, count: int) -> list[Any]:
+        """Return the next batches: fewer than `count` at the end, then none."""
+        try:
+            batches = list(islice(self._iterator, count))
+        except Exception as error:
+            error.add_note(f"while batch {self.taken} of the epoch was fetched")
+            raise
+        self.taken += len(batches)
+        self._done = len(batches) < count
+        return batches
+
+    def end(self) -> None:
+        """Say that the epoch is over."""
+        self.taken, self._done, self._iterator = 0, False, iter(())
+
+    def __iter__(self) -> Iterator[Any]:
+        self.begin(0)
+        while batches := self.take(1):
+            yield batches[0]
+        self.end()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the place."""
+        own = [one.get_state() for one in self._own]
+        state = {"taken": self.taken, "done": self._done, "own": own}
+        if self.taken and hasattr(self.loader, "state_dict"):
+            return {**state, "loader": self.loader.state_dict()}
+        return {**state, "start": self._start if self.taken else {}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a place; the next epoch begun is that one."""
+        self.taken, self._done = state["taken"], state["done"]
+        for generator, own in zip(self._own, state["own"], strict=True):
+            generator.set_state(own)
+        self._resumed = state if self.taken else None
+
+    def _return_to(self, state: dict[str, Any]) -> None:
+        if "loader" in state:
+            self.loader.load_state_dict(state["loader"])  # type: ignore[attr-defined]
+            self._iterator = iter(self.loader)
+            return
+        now, self._start = self._read_generators(), state["start"]
+        self._set_generators(self._start)
+        self._iterator = iter(self.loader)
+        skipped = sum(1 for _ in islice(self._iterator, self.taken))
+        if skipped < self.taken:
+            message = f"{self.taken} batches were used, and the loader has {skipped}"
+            raise TrainError(message, "go on with the data that it was begun with")
+        self._random.load_state_dict(now["all"])
+
+    def _read_generators(self) -> dict[str, Any]:
+        own = [one.get_state() for one in self._own]
+        return {"all": self._random.state_dict(), "own": own}
+
+    def _set_generators(self, states: dict[str, Any]) -> None:
+        self._random.load_state_dict(states["all"])
+        for generator, own in zip(self._own, states["own"], strict=True):
+            generator.set_state(own)
+
+
+# ## A loader
+# %% make-loader
+def make_loader(
+    dataset: Dataset[Any],
+    batch_size: int,
+    *,
+    shuffle: bool = False,
+    seed: int = 0,
+    workers: int = 0,
+    drop_last: bool = False,
+    collate: Callable[[list[Any]], Any] | None = None,
+) -> StatefulDataLoader[Any]:
+    """Return a loader that knows its place; batches go to pinned memory for a GPU."""
+    return StatefulDataLoader(
+        dataset,
+        batch_size,
+        shuffle=shuffle,
+        num_workers=workers,
+        drop_last=drop_last,
+        collate_fn=collate,
+        generator=torch.Generator().manual_seed(seed),
+        pin_memory=torch.accelerator.is_available(),
+    )

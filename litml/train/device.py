@@ -1,0 +1,135 @@
+# Exported from nbs/train/01_device.ipynb. Edit either side, then run `litml sync`.
+"""Choose where to train and in what precision, and make chance repeatable."""
+
+import random
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+
+__all__ = [
+    "TrainError",
+    "choose_device",
+    "move",
+    "PRECISIONS",
+    "make_context",
+    "make_scaler",
+    "seed_everything",
+    "Generators",
+]
+
+
+# ## Errors
+# %% train-error
+class TrainError(Exception):
+    """What went wrong with a training, and what to do about it."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(f"{message}\nhint: {hint}" if hint else message)
+        self.message = message
+        self.hint = hint
+
+
+# ## Choosing
+# %% choose-device
+def choose_device(name: str | torch.device | None = None) -> torch.device:
+    """Return the device named, or the best there is; raises `TrainError`."""
+    best = torch.accelerator.current_accelerator(check_available=True)
+    if name is None:
+        return best or torch.device("cpu")
+    present = ["cpu"]
+    if best is not None:
+        count = torch.accelerator.device_count()
+        present += [best.type, *(f"{best.type}:{i}" for i in range(count))]
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or str(device) not in present:
+        hint = f"here are {', '.join(present)}; without `device` the best is taken"
+        raise TrainError(f"there is no device `{name}`", hint)
+    return device
+
+
+# %% move
+def move(value: Any, device: torch.device) -> Any:
+    """Return the tensors in nested tuples, lists and dictionaries on a device.
+
+    From pinned memory the copy runs beside the computation.
+    """
+    if isinstance(value, torch.Tensor):
+        return value.to(device, non_blocking=True)
+    if isinstance(value, dict):
+        return {key: move(one, device) for key, one in value.items()}
+    if isinstance(value, tuple | list):
+        return type(value)([move(one, device) for one in value])
+    return value
+
+
+# ## Precision
+# %% precision
+PRECISIONS = {
+    "float32": None,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+def make_context(
+    precision: str, device: torch.device
+) -> AbstractContextManager[object]:
+    """Return what the forward pass runs in; raises `TrainError`."""
+    if precision not in PRECISIONS:
+        known = ", ".join(PRECISIONS)
+        raise TrainError(f"there is no precision `{precision}`", f"there are {known}")
+    dtype = PRECISIONS[precision]
+    return torch.autocast(device.type, dtype) if dtype else nullcontext()
+
+
+def make_scaler(precision: str, device: torch.device) -> torch.amp.GradScaler | None:
+    """Return the scaler of the loss, which only float16 needs."""
+    return torch.amp.GradScaler(device.type) if precision == "float16" else None
+
+
+# ## Chance
+# %% seed-everything
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy (if it is in use) and torch on every device."""
+    random.seed(seed)
+    torch.manual_seed(seed)
+    if numpy := sys.modules.get("numpy"):
+        numpy.random.seed(seed % 2**32)
+
+
+# %% generators
+class Generators:
+    """The state of every random generator that a training on `device` uses."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the states, made of plain values and tensors."""
+        state = {"python": random.getstate(), "torch": torch.get_rng_state()}
+        if numpy := sys.modules.get("numpy"):
+            name, keys, *rest = numpy.random.get_state()
+            state["numpy"] = (name, keys.tolist(), *rest)
+        if self.device.type != "cpu":
+            get = torch.get_device_module(self.device).get_rng_state
+            state["device"] = get(*self._where())
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put the states back."""
+        random.setstate(state["python"])
+        torch.set_rng_state(state["torch"])
+        if "numpy" in state and (numpy := sys.modules.get("numpy")):
+            numpy.random.set_state(state["numpy"])
+        if "device" in state and self.device.type != "cpu":
+            put = torch.get_device_module(self.device).set_rng_state
+            put(state["device"], *self._where())
+
+    def _where(self) -> tuple[torch.device, ...]:
+        # Apple's module has one device, and takes none.
+        return () if self.device.type == "mps" else (self.device,)

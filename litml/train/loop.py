@@ -1,0 +1,339 @@
+# Exported from nbs/train/06_loop.ipynb. Edit either side, then run `litml sync`.
+"""The training loop: epochs of steps, a validation after each, and a way out."""
+
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import ceil, isfinite
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from litml.train.batches import Batches
+from litml.train.device import (
+    Generators,
+    TrainError,
+    choose_device,
+    make_context,
+    make_scaler,
+    move,
+    seed_everything,
+)
+from litml.train.events import Method, Run, Stateful, find_methods, fire
+from litml.train.metrics import Mean, Measure, Metric, Totals, read_means
+from litml.train.state import find_state, read_state, restore
+from litml.train.step import Stepper, World, call_model, count_samples, name_layer
+
+__all__ = [
+    "Interrupt",
+    "catch_interrupt",
+    "Trainer",
+    "evaluating",
+    "Loop",
+    "make_loop",
+    "list_parts",
+]
+
+
+# ## Ctrl-C
+# %% interrupt
+class Interrupt:
+    """Whether somebody pressed Ctrl-C."""
+
+    asked = False
+
+    def __call__(self, *_: object) -> None:
+        """Handle the signal."""
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+@contextmanager
+def catch_interrupt() -> Iterator[Interrupt]:
+    """Let Ctrl-C be asked for, where signals arrive: in the main thread."""
+    interrupt = Interrupt()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupt
+        return
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield interrupt
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+# ## The trainer
+# %% trainer
+@dataclass(slots=True)
+class Trainer:
+    """What a training is made of; `fit` runs it.
+
+    `loss(output, target)` is a mean over as many things as `weigh(batch)` says.
+    """
+
+    model: nn.Module
+    loss: Callable[[Any, Any], Tensor]
+    optimizer: Optimizer
+    schedule: LRScheduler | None = None
+    metrics: Mapping[str, Measure | Metric] = field(default_factory=dict)
+    callbacks: Sequence[object] = ()
+    device: str | torch.device | None = None
+    precision: str = "float32"
+    accumulate: int = 1
+    clip: float | None = None
+    compile: bool = False
+    seed: int | None = 0
+    weigh: Callable[[Any], float] = count_samples
+    world: World = field(default_factory=World)
+    forward: Any = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.accumulate < 1:
+            raise TrainError(f"accumulate={self.accumulate}", "1 is every batch a step")
+        self.device = device = choose_device(self.device)
+        make_context(self.precision, device)
+        for module in (self.model, self.loss):
+            if isinstance(module, nn.Module):
+                module.to(device)
+        self.forward = self.world.wrap(self.model, device)
+        if self.compile:
+            self.forward = torch.compile(self.forward)
+
+    def fit(
+        self,
+        train: Iterable[Any],
+        valid: Iterable[Any] | None = None,
+        epochs: int = 1,
+        resume: str | Path | None = None,
+    ) -> list[dict[str, float]]:
+        """Train, and return what was logged, one dictionary an epoch.
+
+        `resume` is the folder of a `Checkpoint`: go on from its last state.
+        """
+        loop = make_loop(self, train, valid, epochs)
+        with catch_interrupt() as loop.interrupt:
+            try:
+                loop.start(resume)
+                loop.run_epochs()
+                fire(loop.methods["on_fit_end"], loop.run)
+            except BaseException as error:
+                loop.fail(error)
+                raise
+        return loop.run.history
+
+    def evaluate(self, loader: Iterable[Any]) -> dict[str, float]:
+        """Return the loss and the metrics over a loader; raises `TrainError`."""
+        device = choose_device(self.device)
+        totals = Totals(self.metrics, device)
+        batch = None
+        with evaluating(self.model), make_context(self.precision, device):
+            for batch in loader:
+                inputs, target = move(batch, device)
+                output = call_model(self.forward, inputs)
+                loss = self.loss(output, target)
+                totals.add(loss, output, target, self.weigh(batch))
+        if batch is None:
+            raise TrainError("the loader to evaluate with is empty")
+        return totals.read(self.world.total)
+
+    def predict(self, loader: Iterable[Any]) -> Tensor:
+        """Return the outputs, on the processor; targets in the loader are ignored."""
+        device = choose_device(self.device)
+        outputs = []
+        with evaluating(self.model), make_context(self.precision, device):
+            for batch in loader:
+                inputs = batch[0] if isinstance(batch, tuple | list) else batch
+                outputs.append(call_model(self.forward, move(inputs, device)).cpu())
+        return torch.cat(outputs)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Use a model without training it, and leave each layer in its mode."""
+    modes = [(layer, layer.training) for layer in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for layer, mode in modes:
+            layer.training = mode
+
+
+# ## The loop
+# %% loop
+@dataclass(slots=True)
+class Loop:
+    """A trainer at work on its data."""
+
+    trainer: Trainer
+    run: Run
+    stepper: Stepper
+    methods: dict[str, tuple[Method, ...]]
+    train: Batches
+    valid: Batches | None
+    seen: Mean  # the losses of this epoch
+    interrupt: Interrupt = field(default_factory=Interrupt)
+    entered: bool = False  # an epoch is under way, because a run goes on in it
+
+    def run_epochs(self) -> None:
+        """Train and validate until the epochs are over, or somebody says stop."""
+        run = self.run
+        while run.epoch < run.epochs and not run.stopping:
+            if not self.entered:
+                self.enter_epoch()
+            self.train.begin(run.epoch)
+            self.train_epoch()
+            if run.stopping:
+                break
+            run.logs.update(self.read_loss())
+            if self.valid is not None:
+                self.validate(self.valid)
+            self.listen()
+            self.leave_epoch()
+
+    def train_epoch(self) -> None:
+        """Take the steps of an epoch."""
+        run, stepper, methods = self.run, self.stepper, self.methods
+        while batches := self.train.take(self.trainer.accumulate):
+            fire(methods["on_step_start"], run)
+            weight = stepper.compute(run, batches)
+            stepper.unscale()
+            fire(methods["on_gradients"], run)
+            stepper.apply()
+            run.step += 1
+            self.seen.add(run.loss, weight)
+            self.listen()
+            fire(methods["on_step_end"], run)
+            if run.stopping:
+                break
+
+    def validate(self, valid: Batches) -> None:
+        """Measure the model on data that it does not learn from."""
+        fire(self.methods["on_validation_start"], self.run)
+        for name, value in self.trainer.evaluate(valid).items():
+            self.run.logs[f"valid_{name}"] = value
+        fire(self.methods["on_validation_end"], self.run)
+
+    def enter_epoch(self) -> None:
+        """Get ready for an epoch."""
+        self.run.logs = {}
+        self.seen.reset()
+        self.run.model.train()
+        self.entered = True
+        fire(self.methods["on_epoch_start"], self.run)
+
+    def leave_epoch(self) -> None:
+        """Note what an epoch brought."""
+        run = self.run
+        self.train.end()
+        self.entered = False
+        run.history.append(run.logs)
+        fire(self.methods["on_epoch_end"], run)
+        run.epoch += 1
+
+    def read_loss(self) -> dict[str, float]:
+        """Return the mean loss of the epoch; an empty loader is an error."""
+        if not self.train.taken:
+            hint = "an iterator can be gone through once: give a list or a loader"
+            raise TrainError(f"the loader was empty in epoch {self.run.epoch}", hint)
+        loss = read_means({"train_loss": self.seen}, self.trainer.world.total)
+        if not isfinite(loss["train_loss"]):
+            text = f"train_loss is {loss['train_loss']} in epoch {self.run.epoch}"
+            hint = "a lower learning rate or `clip` may help"
+            warnings.warn(f"{text}: {hint}", stacklevel=2)
+        return loss
+
+    def listen(self) -> None:
+        """Stop if somebody, in any process, pressed Ctrl-C."""
+        if self.trainer.world.agree(self.interrupt.asked):
+            self.run.stop("interrupted")
+
+    def start(self, resume: str | Path | None) -> None:
+        """Begin, or go on from a state.
+
+        What callbacks prepare at the start is overwritten by what was saved.
+        """
+        if resume is None:
+            if self.trainer.seed is not None:
+                seed_everything(self.trainer.seed)
+            fire(self.methods["on_fit_start"], self.run)
+            return
+        folder = find_state(Path(resume))
+        state = read_state(folder)
+        self.run.step, self.run.history = state["step"], state["history"]
+        self.run.epoch = len(self.run.history)
+        fire(self.methods["on_fit_start"], self.run)
+        if state["parts"]["train batches"]["taken"]:
+            self.enter_epoch()
+        restore(self.run, folder, state)
+
+    def fail(self, error: BaseException) -> None:
+        """Say where an exception is from, and let callbacks save what they can."""
+        self.run.error = error
+        name_layer(error, self.run.model)
+        if isinstance(error, torch.OutOfMemoryError):
+            hint = "a smaller batch with `accumulate`, or precision='bfloat16'"
+            error.add_note(f"hint: less memory is used by {hint}")
+        try:
+            fire(self.methods["on_exception"], self.run)
+        except Exception as second:
+            error.add_note(f"then {second!r}")
+
+
+# %% make-loop
+def make_loop(
+    trainer: Trainer,
+    train: Iterable[Any],
+    valid: Iterable[Any] | None,
+    epochs: int,
+) -> Loop:
+    """Return a loop that is ready to start."""
+    device = choose_device(trainer.device)
+    run = Run(trainer.model, trainer.optimizer, trainer.schedule, device, epochs)
+    if isinstance(train, Sized):
+        run.epoch_steps = ceil(len(train) / trainer.accumulate)
+    stepper = Stepper(
+        forward=trainer.forward,
+        loss=trainer.loss,
+        optimizer=trainer.optimizer,
+        schedule=trainer.schedule,
+        context=make_context(trainer.precision, device),
+        scaler=make_scaler(trainer.precision, device),
+        parameters=list(trainer.model.parameters()),
+        clip=trainer.clip,
+        weigh=trainer.weigh,
+        world=trainer.world,
+    )
+    methods = find_methods(trainer.callbacks)
+    batches = Batches(train, device)
+    others = Batches(valid, device) if valid is not None else None
+    loop = Loop(trainer, run, stepper, methods, batches, others, Mean(device))
+    run.parts = list_parts(loop)
+    return loop
+
+
+def list_parts(loop: Loop) -> dict[str, Stateful]:
+    """Return everything but the weights that has a state, by its name."""
+    named: dict[str, object] = {
+        "optimizer": loop.run.optimizer,
+        "schedule": loop.run.schedule,
+        "scaler": loop.stepper.scaler,
+        "train batches": loop.train,
+        "valid batches": loop.valid,
+        "train loss": loop.seen,
+    }
+    for callback in loop.trainer.callbacks:
+        name = f"callback {type(callback).__name__}"
+        count = sum(one.startswith(name) for one in named)
+        named[f"{name} {count + 1}" if count else name] = callback
+    named["generators"] = Generators(loop.run.device)  # the last to be put back
+    return {name: one for name, one in named.items() if isinstance(one, Stateful)}

@@ -1,0 +1,164 @@
+# Exported from nbs/train/05_step.ipynb. Edit either side, then run `litml sync`.
+"""One step of the optimizer: forward, backward, and what stands between."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from litml.train.device import TrainError, move
+from litml.train.events import Run
+
+__all__ = [
+    "count_samples",
+    "World",
+    "call_model",
+    "name_layer",
+    "describe",
+    "Stepper",
+]
+
+
+# ## How much a batch counts
+# %% count-samples
+def count_samples(batch: Any) -> int:
+    """Return the length of the first tensor in a batch."""
+    if isinstance(batch, Tensor):
+        return len(batch) if batch.ndim else 1
+    parts = batch.values() if isinstance(batch, Mapping) else batch
+    for part in parts:
+        return count_samples(part)
+    raise TrainError("a batch is empty", "a batch is (inputs, target)")
+
+
+# ## One process, or many
+# %% world
+class World:
+    """A process that trains alone; one among many overrides the methods."""
+
+    rank = 0
+    size = 1
+
+    def wrap(self, model: nn.Module, device: torch.device) -> nn.Module:
+        """Return what is called instead of the model, which is on its device."""
+        return model
+
+    def share(self, weights: Sequence[float]) -> tuple[list[float], float]:
+        """Return what each loss is multiplied by, and the weight of their sum."""
+        total = sum(weights)
+        if total == 0:
+            raise TrainError("a step has nothing to learn from", "`weigh` says 0")
+        return [weight / total for weight in weights], total
+
+    def hold(self, forward: nn.Module, last: bool) -> AbstractContextManager[object]:
+        """Return what a batch is run in: gradients are exchanged at the last."""
+        return nullcontext()
+
+    def total(self, value: Tensor) -> Tensor:
+        """Return the sum over all processes."""
+        return value
+
+    def agree(self, flag: bool) -> bool:
+        """Return whether any process says yes."""
+        return flag
+
+
+# ## Calling the model
+# %% call-model
+def call_model(model: Callable[..., Any], inputs: Any) -> Any:
+    """Return what the model makes of a tensor, a tuple or a dictionary."""
+    if isinstance(inputs, tuple | list):
+        return model(*inputs)
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    return model(inputs)
+
+
+# %% name-layer
+def name_layer(error: BaseException, model: nn.Module) -> None:
+    """Add to an exception the layer it was raised in, and what that was given."""
+    names = {id(layer): name for name, layer in model.named_modules()}
+    note = ""
+    trace = error.__traceback__
+    while trace:
+        frame, trace = trace.tb_frame, trace.tb_next
+        owner = frame.f_locals.get("self")
+        if id(owner) in names and frame.f_code.co_name == "forward":
+            name = names[id(owner)] or "(the model itself)"
+            shown = str(owner).partition("\n")[0]
+            note = f"in layer `{name}`, {shown}, given {describe(frame.f_locals)}"
+    if note:
+        error.add_note(note)
+
+
+def describe(values: Mapping[str, Any]) -> str:
+    """Return the names and shapes of the tensors among values."""
+    shapes = {k: tuple(v.shape) for k, v in values.items() if isinstance(v, Tensor)}
+    return ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+
+
+# ## The step
+# %% stepper
+@dataclass(slots=True)
+class Stepper:
+    """What a step needs, all of it decided before the first one."""
+
+    forward: nn.Module
+    loss: Callable[[Any, Any], Tensor]
+    optimizer: Optimizer
+    schedule: LRScheduler | None
+    context: AbstractContextManager[object]
+    scaler: torch.amp.GradScaler | None
+    parameters: list[nn.Parameter]
+    clip: float | None
+    weigh: Callable[[Any], float]
+    world: World
+
+    def compute(self, run: Run, batches: Sequence[Any]) -> float:
+        """Add up gradients, put the mean loss into the run, return its weight."""
+        shares, weight = self.world.share([self.weigh(batch) for batch in batches])
+        mean: Tensor | None = None
+        for i, (batch, share) in enumerate(zip(batches, shares, strict=True)):
+            run.batch = inputs, target = move(batch, run.device)
+            with self.world.hold(self.forward, last=i == len(shares) - 1):
+                with self.context:
+                    loss = self.loss(call_model(self.forward, inputs), target)
+                part = loss if share == 1 else loss * share
+                scaled = self.scaler.scale(part) if self.scaler else part
+                scaled.backward()  # type: ignore[no-untyped-call]
+            part = part.detach()
+            mean = part if mean is None else mean + part
+        assert mean is not None
+        run.loss = mean
+        return weight
+
+    def unscale(self) -> None:
+        """Make the gradients what they would be without a scaler."""
+        if self.scaler:
+            self.scaler.unscale_(self.optimizer)
+
+    def apply(self) -> None:
+        """Clip the gradients, change the weights, and clear the gradients."""
+        if self.clip is not None:
+            clip_grad_norm_(self.parameters, self.clip)
+        if self.scaler:
+            self._apply_scaled(self.scaler)
+        else:
+            self.optimizer.step()
+            if self.schedule:
+                self.schedule.step()
+        self.optimizer.zero_grad()
+
+    def _apply_scaled(self, scaler: torch.amp.GradScaler) -> None:
+        # Gradients that overflowed change nothing, neither weights nor schedule.
+        before = scaler.get_scale()
+        scaler.step(self.optimizer)
+        scaler.update()
+        if self.schedule and scaler.get_scale() >= before:
+            self.schedule.step()
