@@ -252,7 +252,7 @@ def render_frame(body: str, shown: Shown, context: Context) -> str:
     text = join(data.get("text/plain", "")) if isinstance(data, dict) else ""
     below = f"<details><summary>As text</summary>{text_block(text)}</details>"
     return (
-        f'<iframe class="frame" sandbox="allow-scripts" src="{escape(url)}"'
+        f'<iframe class="sandbox" sandbox="allow-scripts" src="{escape(url)}"'
         f' title="{title}" loading="lazy" height="450"></iframe>'
         f"{below if text else ''}"
     )
@@ -378,8 +378,8 @@ def render_output(shown: Shown, context: Context) -> str:
         kind, html = "error", render_error(output)
     else:
         mime, html = render_data(shown, context)
-        kind = "text" if mime == "text/plain" else mime.partition("/")[0]
-        kind = "rich" if mime in ("text/html", "text/markdown") else kind
+        kind = "rich" if mime.startswith("text/") else mime.partition("/")[0]
+        kind = "text" if mime == "text/plain" else kind
     return frame_output(kind, html, shown, context) if html else ""
 
 
