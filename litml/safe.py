@@ -348,7 +348,7 @@ def wrap_tables(html: str) -> str:
     """Put every table into a box that scrolls, and say what its headings head."""
     if "<table" not in html:
         return html
-    opening = '<div class="scroll" tabindex="0" role="group" aria-label="Table"><table'
+    opening = '<div class="table" tabindex="0" role="group" aria-label="Table"><table'
     html = html.replace("<table", opening).replace("</table>", "</table></div>")
     parts = re.split(r"(<thead\b.*?</thead>)", html, flags=re.DOTALL)
     scopes = ["row" if i % 2 == 0 else "col" for i in range(len(parts))]

@@ -1,0 +1,269 @@
+# Exported from nbs/15j_render.ipynb. Edit either side, then run `litml sync`.
+"""A page as HTML: what stands inside `<main>`, and what the site has to know of it."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from html import escape, unescape
+from itertools import groupby
+
+from litml.cards import render_card
+from litml.highlight import code_block
+from litml.notebook import Location
+from litml.outputs import render_output
+from litml.page import (
+    ApiCard,
+    Block,
+    Callout,
+    Code,
+    Heading,
+    Page,
+    PageError,
+    Prose,
+    Rendered,
+    Section,
+    Shown,
+    Symbol,
+)
+from litml.prose import (
+    find_definitions,
+    plain_text,
+    render_callout,
+    render_inline,
+    render_prose,
+)
+from litml.safe import Context, Reader, Resolver
+
+__all__ = [
+    "render_code",
+    "Sources",
+    "render_symbol",
+    "DOCTEST",
+    "fence_doctests",
+    "find_targets",
+    "write_targets",
+    "block_cell",
+    "is_code",
+    "HEADING",
+    "MOST",
+    "split_sections",
+    "render_block",
+    "RESERVED",
+    "no_file",
+    "render_page",
+    "write_head",
+    "wrap_cell",
+    "is_searched",
+    "unique_cards",
+]
+
+
+# ## Code
+# %% render_code
+def render_code(code: Code, context: Context) -> str:
+    """Return code as HTML, folded if it is to be."""
+    html = code_block(code.source, code.language)
+    if code.caption:
+        caption = render_inline(code.caption, context)
+        below = f"<figcaption>{caption}</figcaption>"
+        html = f'<figure class="listing">{html}{below}</figure>\n'
+    if code.folded or code.summary:
+        is_open = "" if code.folded else " open"
+        summary = render_inline(code.summary or "Code", context)
+        fold = f"<summary>{summary}</summary>\n{html}"
+        return f'<details class="code-fold"{is_open}>{fold}</details>\n'
+    return html
+
+
+# ## Cards
+# %% render_symbol
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where the source is to be seen: URLs of the module's file and of the notebook."""
+
+    module: str = ""
+    notebook: str = ""
+
+
+def render_symbol(card: ApiCard, context: Context, sources: Sources) -> str:
+    """Return the card of a symbol as HTML."""
+    symbol = card.symbol
+    last = context.headings[-1].level if context.headings else 1
+    level = min(4 if "." in symbol.name else 3, last + 1)
+    context.headings.append(Heading(level, symbol.name, symbol.name, is_symbol=True))
+    card = replace(
+        card,
+        used_in=tuple(map(context.from_here, card.used_in)),
+        tested_by=tuple(map(context.from_here, card.tested_by)),
+    )
+    return render_card(
+        card,
+        context.find,
+        sources.module,
+        prose=lambda text: render_prose(fence_doctests(text), context),
+        level=level,
+        notebook_url=sources.notebook,
+    )
+
+
+DOCTEST = re.compile(r"^(?P<indent>[ \t]*)>>> .*(?:\n(?P=indent)\S.*)*", re.MULTILINE)
+
+
+def fence_doctests(doc: str) -> str:
+    """Return a docstring with its sessions of Python fenced as code."""
+
+    def fence(match: re.Match[str]) -> str:
+        indent = match["indent"]
+        lines = match[0].split("\n")
+        inner = "\n".join(line.removeprefix(indent) for line in lines)
+        return f"\n```pycon\n{inner}\n```\n"
+
+    return DOCTEST.sub(fence, doc) if ">>> " in doc and "```" not in doc else doc
+
+
+# %% write_targets
+def find_targets(page: Page) -> dict[str, list[Symbol]]:
+    """Return the symbols without a card by the cell that they link to, or ``""``."""
+    cards = {one.symbol.name for one in page.blocks if isinstance(one, ApiCard)}
+    shown = {block_cell(block) for block in page.blocks if is_code(block)}
+    targets: dict[str, list[Symbol]] = {}
+    for symbol in page.symbols:
+        if symbol.name not in cards:
+            cell = symbol.cell if symbol.cell in shown else ""
+            targets.setdefault(cell, []).append(symbol)
+    return targets
+
+
+def write_targets(symbols: Iterable[Symbol]) -> str:
+    """Return empty elements that links to some symbols lead to."""
+    ids = dict.fromkeys(symbol.name for symbol in symbols)
+    return "".join(f'<span class="target" id="{escape(id)}"></span>' for id in ids)
+
+
+def block_cell(block: Block) -> str:
+    """Return the cell that a block is of."""
+    return block.symbol.cell if isinstance(block, ApiCard) else block.cell
+
+
+def is_code(block: Block) -> bool:
+    """Is a block of a code cell?"""
+    return isinstance(block, ApiCard | Code | Shown)
+
+
+# ## What search finds
+# %% split_sections
+HEADING = re.compile(r'<h[1-6] id="([^"]*)">.*?</h[1-6]>', re.DOTALL)
+MOST = 4000  # characters of a section
+
+
+def split_sections(
+    page: Page, headings: Iterable[Heading], texts: Iterable[str]
+) -> Iterator[Section]:
+    """Yield the sections of a page, given the HTML of what is to be found."""
+    parts = ["", *HEADING.split("\n".join(texts))]
+    heads = {heading.id: heading for heading in headings}
+    for id, part in zip(parts[::2], parts[1::2], strict=True):
+        head = heads.get(unescape(id)) or Heading(1, page.title, "")
+        text = plain_text(re.sub(r"<math\b.*?</math>", " ", part, flags=re.DOTALL))
+        text = text if head.id else f"{page.summary} {text}"
+        yield Section(head.id, head.title, text[:MOST].strip(), head.is_symbol)
+
+
+# ## A page
+# %% render_block
+def render_block(block: Block, context: Context, sources: Sources) -> str:
+    """Return one block as HTML."""
+    context.cell, context.attachments = block_cell(block), {}
+    if isinstance(block, Prose | Callout):
+        context.attachments = block.attachments
+    try:
+        match block:
+            case Prose():
+                return render_prose(block.source, context)
+            case Callout():
+                return render_callout(block, context)
+            case Code():
+                return render_code(block, context)
+            case Shown():
+                return render_output(block, context)
+            case ApiCard():
+                return render_symbol(block, context, sources)
+    except RecursionError as error:
+        at = Location(context.page.notebook, context.cell)
+        raise PageError("nested too deeply to be shown", at=at) from error
+
+
+# %% render_page
+RESERVED = frozenset("main nav overview-title results search toc toc-title".split())
+
+
+def no_file(path: str) -> None:
+    """Read nothing: the reader of a page that has no project around it."""
+
+
+def render_page(
+    page: Page,
+    resolve: Resolver,
+    assets: dict[str, bytes],
+    *,
+    read: Reader = no_file,
+    trusted: bool = False,
+    sources: Sources = Sources(),
+) -> Rendered:
+    """Return a page as HTML; the files it needs are added to `assets`.
+
+    `resolve` tells where a name or a notebook is documented, `read` what is in a file
+    of the project. Raises `PageError` with the cell that cannot be rendered.
+    """
+    context = Context(page, resolve, read, assets, trusted)
+    context.ids |= RESERVED | {symbol.name for symbol in page.symbols}
+    prose = [one.source for one in page.blocks if isinstance(one, Prose | Callout)]
+    context.definitions = find_definitions(prose)
+    targets = find_targets(page)
+    html, texts = [write_head(page), write_targets(targets.pop("", ()))], []
+    for key, group in groupby(
+        unique_cards(page.blocks), lambda b: (block_cell(b), is_code(b))
+    ):
+        done = [(block, render_block(block, context, sources)) for block in group]
+        texts += [one for block, one in done if is_searched(block)]
+        inner = "".join(one for _, one in done)
+        html.append(wrap_cell(inner, key[0], targets) if key[1] else inner)
+    return Rendered(
+        "".join(html),
+        tuple(context.headings),
+        tuple(context.links),
+        tuple(split_sections(page, context.headings, texts)),
+        tuple(context.remarks),
+        context.asked,
+    )
+
+
+# %% write_head
+def write_head(page: Page) -> str:
+    """Return the title of a page and its summary."""
+    summary = f'<p class="summary">{escape(page.summary)}</p>\n' if page.summary else ""
+    title = f"<h1>{escape(page.title)}</h1>"
+    return f'<header class="page-head">\n{title}\n{summary}</header>\n'
+
+
+def wrap_cell(html: str, cell: str, targets: Mapping[str, Iterable[Symbol]]) -> str:
+    """Return the blocks of a code cell in their element."""
+    before = write_targets(targets.get(cell, ()))
+    return f'<div class="cell" id="cell-{escape(cell)}">\n{before}{html}</div>\n'
+
+
+def is_searched(block: Block) -> bool:
+    """Does a search find the text of a block?"""
+    is_folded = isinstance(block, Code) and (block.folded or block.exported)
+    return not isinstance(block, Shown) and not is_folded
+
+
+def unique_cards(blocks: Iterable[Block]) -> Iterator[Block]:
+    """Yield the blocks, but no card a second time."""
+    seen = set()
+    for block in blocks:
+        if isinstance(block, ApiCard):
+            if block.symbol.name in seen:
+                continue
+            seen.add(block.symbol.name)
+        yield block

@@ -1,0 +1,145 @@
+# Exported from nbs/15k_twins.ipynb. Edit either side, then run `litml sync`.
+"""Every page a second time as Markdown, for those who read text: assistants,
+scripts, people in a terminal.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from litml.cards import card_markdown
+from litml.outputs import join, settle_lines
+from litml.page import ApiCard, Block, Callout, Code, Page, Prose, Shown
+from litml.prose import mask_code
+from litml.safe import SUFFIXES, asset_name, decode
+
+__all__ = [
+    "fence",
+    "LONG",
+    "COLOURS",
+    "output_markdown",
+    "callout_markdown",
+    "prose_markdown",
+    "page_markdown",
+    "block_markdown",
+    "llms_txt",
+    "llms_full",
+]
+
+
+# ## Blocks
+# %% fence
+def fence(text: str, language: str) -> str:
+    """Return text as a fenced block; the fence is longer than any inside."""
+    inside = [len(run) for run in re.findall(r"^`{3,}", text, re.MULTILINE)]
+    marks = "`" * max([2, *inside], default=2) + "`"
+    return f"{marks}{language}\n{text}\n{marks}"
+
+
+# %% output_markdown
+LONG = 4000  # characters of one output
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def output_markdown(shown: Shown, up: str = "") -> str:
+    """Return an output as Markdown; nothing if it cannot be told in text.
+
+    `up` leads from the page's folder to the site's root.
+    """
+    output = shown.output
+    if output.get("output_type") == "error":
+        return fence(
+            f"{join(output.get('ename'))}: {join(output.get('evalue'))}", "text"
+        )
+    found = output.get("data")
+    data: dict[str, Any] = found if isinstance(found, dict) else {}
+    for kind, suffix in SUFFIXES.items():
+        image = decode(data.get(kind)) if kind != "image/svg+xml" else None
+        if kind in data and image and kind.startswith("image/"):
+            alt = shown.alt or shown.caption or "Plot"
+            return f"![{alt}]({up}{asset_name(image, suffix)})"
+    if markdown := join(data.get("text/markdown", "")).strip():
+        return markdown
+    text = join(output.get("text", data.get("text/plain", "")))
+    text = COLOURS.sub("", settle_lines(text))
+    if len(text) > LONG:
+        text = f"{text[:LONG]}\n…"
+    return fence(text, "text") if text.strip() else ""
+
+
+# %% callout_markdown
+def callout_markdown(callout: Callout) -> str:
+    """Return a callout as a quotation, in the form that GitHub shows as a box."""
+    title = [f"**{callout.title}**", ""] if callout.title else []
+    lines = [f"[!{callout.kind.upper()}]", *title, *callout.source.split("\n")]
+    return "\n".join(f"> {line}".rstrip() for line in lines)
+
+
+def prose_markdown(source: str) -> str:
+    """Return prose, its headings below the page's own, without fences of colons."""
+    lines = source.split("\n")
+    for i, line in enumerate(mask_code(lines)):
+        if line.startswith("# "):
+            lines[i] = f"#{line}"
+        elif line.startswith(":::"):
+            lines[i] = ""
+    return "\n".join(lines).strip("\n")
+
+
+# ## A twin
+# %% page_markdown
+def page_markdown(page: Page) -> str:
+    """Return a page as Markdown."""
+    parts = [f"# {page.title}", f"> {page.summary}" if page.summary else ""]
+    if page.module:
+        parts.append(f"Module `{page.module}`, notebook `{page.notebook}`.")
+    up = "../" * page.name.count("/")
+    seen: set[str] = set()
+    for block in page.blocks:
+        parts.append(block_markdown(block, up, seen))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def block_markdown(block: Block, up: str, seen: set[str]) -> str:
+    """Return one block as Markdown; `seen` are the symbols that have had their card."""
+    match block:
+        case Prose():
+            return prose_markdown(block.source)
+        case Callout():
+            return callout_markdown(block)
+        case Code():
+            return "" if block.folded else fence(block.source, block.language)
+        case Shown():
+            return output_markdown(block, up)
+        case ApiCard():
+            is_new = block.symbol.name not in seen
+            seen.add(block.symbol.name)
+            return card_markdown(block.symbol).strip() if is_new else ""
+
+
+# ## Lists for assistants
+# %% llms_txt
+def llms_txt(
+    title: str, summary: str, sections: Mapping[str, Sequence[Page]], url: str = ""
+) -> str:
+    """Return `llms.txt`: the pages of each section, with a line about each.
+
+    `url` is where the site is; without it, links are relative.
+    """
+    parts = [f"# {title}", f"> {summary}" if summary else ""]
+    base = f"{url.rstrip('/')}/" if url else ""
+    for name, pages in sections.items():
+        lines = [
+            f"- [{page.title}]({base}{page.name}.md)"
+            + (f": {page.summary}" if page.summary else "")
+            for page in pages
+        ]
+        parts.append("\n".join([f"## {name}", "", *lines]))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def llms_full(title: str, summary: str, twins: Iterable[str]) -> Iterator[str]:
+    """Yield `llms-full.txt` in pieces: a head, then every twin."""
+    yield f"# {title}\n\n" + (f"> {summary}\n\n" if summary else "")
+    for twin in twins:
+        yield f"---\n\n{twin}\n"
