@@ -206,7 +206,8 @@ class Library:
     def bases(self, one: griffe.Class) -> list[griffe.Class]:
         """Return the bases of a class that the library knows."""
         scope = one.parent or one
-        paths = (self.meaning(str(base), scope) for base in one.bases)
+        names = (str(base).partition("[")[0] for base in one.bases)
+        paths = (self.meaning(name, scope) for name in names)
         found = (self.find(path) for path in paths if "." in path)
         return [base for base in found if isinstance(base, griffe.Class)]
 
@@ -225,7 +226,7 @@ class Library:
 # %% stars_of
 def stars_of(module: griffe.Object) -> Iterator[str]:
     """Yield the modules that a module imports everything from, the last one first."""
-    for name, one in reversed(module.members.items()):
+    for name, one in reversed([*module.members.items()]):
         if isinstance(one, griffe.Alias) and name.endswith("/*"):
             yield one.target_path
 

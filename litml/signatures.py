@@ -29,6 +29,8 @@ __all__ = [
     "PLAIN",
     "RECORDS",
     "list_outside",
+    "read_namedtuple",
+    "read_list",
     "is_exception",
     "drop_first",
     "describe_from",
@@ -46,7 +48,6 @@ __all__ = [
     "put_keywords",
     "find_target",
     "read_options",
-    "read_words",
     "is_constant",
 ]
 
@@ -158,6 +159,9 @@ def read_class(found: griffe.Class, library: Library) -> Signature:
                 return describe_from(made, read_docstring(found), returns=False)
         if is_dataclass(one, library) or set(RECORDS) & {*list_outside(one, library)}:
             return read_fields(one, library)
+        for base in node_of(one).bases:
+            if (tupled := read_namedtuple(base)) is not None:
+                return tupled
     is_unknown = any(name not in PLAIN for name in outside)
     if is_unknown and all(is_exception(name) or name in PLAIN for name in outside):
         return Signature((Parameter("args", "var-positional"),))
@@ -177,6 +181,24 @@ def list_outside(found: griffe.Class, library: Library) -> list[str]:
     bases = (str(base).partition("[")[0] for base in found.bases)
     paths = [library.meaning(base, scope) or base for base in bases]
     return [path for path in paths if library.find(path) is None]
+
+
+def read_namedtuple(value: ast.expr | None) -> Signature | None:
+    """Return the signature of what a call of `namedtuple` makes; None for another."""
+    name = getattr(value, "func", None)
+    if getattr(name, "attr", getattr(name, "id", "")) != "namedtuple":
+        return None
+    arguments = value.args if isinstance(value, ast.Call) else []
+    fields = read_list(arguments[1]) if len(arguments) > 1 else []
+    return Signature(tuple(Parameter(one) for one in fields), is_dynamic=not fields)
+
+
+def read_list(node: ast.expr | None) -> list[str]:
+    """Return the words of a list, or of a string with spaces or commas."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value.replace(",", " ").split()
+    elements: list[Any] = getattr(node, "elts", [])
+    return [str(one.value) for one in elements if isinstance(one, ast.Constant)]
 
 
 def is_exception(name: str) -> bool:
@@ -336,6 +358,9 @@ def returns_given(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
 # %% read_signature
 def read_signature(found: griffe.Object, library: Library) -> Signature:
     """Return the signature of a function or class, with what decorators make of it."""
+    node = node_of(found)
+    if isinstance(node, ast.Assign | ast.AnnAssign):
+        return read_namedtuple(node.value) or Signature()
     if isinstance(found, griffe.Class):
         signature = read_class(found, library)
     else:
@@ -380,7 +405,7 @@ def delegate(
     if target is None or found.path == target.path:
         return replace(signature, is_dynamic=True)
     there = read_signature(target, library)
-    skipped = {one.name for one in signature.params} | read_words(options.get("but"))
+    skipped = {one.name for one in signature.params} | {*read_list(options.get("but"))}
     more = [
         replace(one, kind="keyword")
         for one in there.params
@@ -403,9 +428,7 @@ def name_keywords(signature: Signature, call: ast.Call) -> Signature:
     named = {
         name: value for name, value in named.items() if name not in ("keep", "names")
     }
-    named |= dict.fromkeys(
-        sorted(read_words(call.args[0] if call.args else None)), "None"
-    )
+    named |= dict.fromkeys(read_list(call.args[0] if call.args else None), "None")
     there = {one.name for one in signature.params}
     more = [Parameter(n, "keyword", "", v) for n, v in named.items() if n not in there]
     return put_keywords(signature, more, keep)
@@ -440,14 +463,6 @@ def read_options(
         return {}
     options = dict(zip(names, call.args, strict=False))
     return options | {str(one.arg): one.value for one in call.keywords}
-
-
-def read_words(node: ast.expr | None) -> set[str]:
-    """Return the words of a list, or of a string with commas."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return set(node.value.replace(",", " ").split())
-    elements: list[Any] = getattr(node, "elts", [])
-    return {str(one.value) for one in elements if isinstance(one, ast.Constant)}
 
 
 def is_constant(node: ast.expr | None, value: object) -> bool:

@@ -23,7 +23,13 @@ from litml.library import (
 )
 from litml.page import Symbol
 from litml.patch import read_patch
-from litml.signatures import Signature, drop_first, read_signature, show_type
+from litml.signatures import (
+    Signature,
+    drop_first,
+    read_namedtuple,
+    read_signature,
+    show_type,
+)
 
 __all__ = ["MARKER", "find_cells", "read_symbols", "walk", "place"]
 
@@ -145,12 +151,16 @@ def find_kind(found: griffe.Object) -> str:
         return "class"
     if isinstance(found, griffe.Function):
         return "method" if isinstance(found.parent, griffe.Class) else "function"
-    return "property" if isinstance(node_of(found), Function) else "attribute"
+    node = node_of(found)
+    if isinstance(node, Function):
+        return "property"
+    is_made = read_namedtuple(getattr(node, "value", None)) is not None
+    return "class" if is_made else "attribute"
 
 
 def read_shown(found: griffe.Object, library: Library) -> Signature:
     """Return the signature of a definition; of an attribute, its type."""
-    if isinstance(node_of(found), Function | ast.ClassDef):
+    if find_kind(found) != "attribute":
         return read_signature(found, library)
     annotation = getattr(node_of(found), "annotation", None)
     shown = show_type(annotation, lines_of(found))
