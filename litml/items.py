@@ -6,26 +6,23 @@ what is kept.
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from _pytest.fixtures import TopRequest
 
 from litml.cells import DirectiveError
-from litml.compare import Rule, compare_outputs, make_rule
-from litml.files import Transaction, locked, state_dir
 from litml.front import read_front
 from litml.notebook import LitmlError, Location, Notebook
 from litml.outcome import Output, Status
 from litml.params import inject_values, label, read_params
-from litml.report import artifact_path, execute_copy, write_whole
 from litml.run import CellRun, Runner, Step, describe_failure
-from litml.saving import store_output
 from litml.session import Opened, list_rows, plan_before, shared_of
 from litml.strict import describe_written
 from litml.text import read_source
-from litml.trace import annotate
-from litml.variables import describe_variables, make_probe
+
+if TYPE_CHECKING:
+    from litml.compare import Rule
 
 __all__ = [
     "ID_LINE",
@@ -62,6 +59,8 @@ def locate_cells(raw: bytes) -> dict[str, int]:
 def keep_copy(runner: Runner, path: Path, failed: bool) -> None:
     """Write the executed copy of a notebook that failed; raises `LitmlError`."""
     if failed:
+        from litml.report import execute_copy, write_whole
+
         write_whole(path, execute_copy(runner.notebook, runner.steps, runner.runs))
     elif len(runner.runs) == len(runner.steps):
         path.unlink(missing_ok=True)
@@ -80,6 +79,9 @@ def store_updates(
     """
     if not updates:
         return
+    from litml.files import Transaction, locked, state_dir
+    from litml.saving import store_output
+
     state = state_dir(root)
     with locked(state):
         if path.read_bytes() != notebook.raw:
@@ -160,6 +162,8 @@ async def ask_kernel(runner: Runner, error: str, everything: bool) -> str:
         or runner.notebook.language != "python"
     ):
         return ""
+    from litml.variables import describe_variables, make_probe
+
     code = make_probe(error, runner.policy.root, everything)
     return describe_variables((await kernel.execute(code, WAIT, hidden=True)).outputs)
 
@@ -222,9 +226,11 @@ class NotebookFile(pytest.Module):
         found = enumerate(self.runner.steps)
         steps = [(i, one) for i, one in found if one.cell in own and not one.notebook]
         self.rules = {step.cell: self.rule_of(step) for _, step in steps}
+        if not self.config.getoption("--litml-changed"):
+            shared_of(self.config).warm_up(self.runner)
         return steps
 
-    def rule_of(self, step: Step) -> Rule | None:
+    def rule_of(self, step: Step) -> "Rule | None":
         """Return how a cell's outputs are compared; None if they are not."""
         said = step.checked
         stores = self.path.suffix == ".ipynb"
@@ -235,6 +241,8 @@ class NotebookFile(pytest.Module):
             hint = "make it a Jupyter notebook, or drop `check-output`"
             message = "a text file stores no outputs to compare with"
             raise DirectiveError(message, at=at, hint=hint)
+        from litml.compare import make_rule
+
         return make_rule(self.opened.testing, said or "", at) if stores else None
 
     def advance(self, index: int) -> Runner:
@@ -283,8 +291,11 @@ class NotebookFile(pytest.Module):
 
     def copy_path(self) -> Path | None:
         """Return where the executed copy goes, if copies are wanted."""
-        folder, name = self.opened.artifacts, label(self.values)
-        return artifact_path(folder, self.notebook.name, name) if folder else None
+        if not (folder := self.opened.artifacts):
+            return None
+        from litml.report import artifact_path
+
+        return artifact_path(folder, self.notebook.name, label(self.values))
 
 
 # %% make_files
@@ -319,7 +330,6 @@ class CellItem(NotebookItem):
     """A code cell."""
 
     parent: NotebookFile
-    obj = None  # what other items test is a function
     obj = None  # what other items test is a function
 
     def __init__(self, *, index: int, **more: Any) -> None:
@@ -377,8 +387,10 @@ class CellItem(NotebookItem):
         if self.rule and run.status is Status.PASSED:
             self.compare(run, self.rule)
 
-    def compare(self, run: CellRun, rule: Rule) -> None:
+    def compare(self, run: CellRun, rule: "Rule") -> None:
         """Fail if the outputs are not the stored ones, or have them stored."""
+        from litml.compare import compare_outputs
+
         cells = self.parent.notebook.cells
         stored = next(cell.outputs for cell in cells if cell.id == run.cell)
         if not (found := compare_outputs(stored, run.outputs, rule)):
@@ -395,6 +407,8 @@ class CellItem(NotebookItem):
 
     def fail(self, prefix: str, runner: Runner, index: int) -> None:
         """Fail with the report on a cell, this one or one above it."""
+        from litml.trace import annotate
+
         step, run = runner.steps[index], runner.runs[index]
         self.parent.told[index] = self.row
         self.parent.failed = True

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from litml.cells import read_directives, split_words
+from litml.imports import find_imports, trace_imports
 from litml.notebook import Notebook
-from litml.select import Evidence, find_files, find_imports, see_file, trace_imports
+from litml.select import Evidence, find_files, see_file
 
 __all__ = [
     "Observed",
@@ -114,11 +115,11 @@ def list_patterns(notebook: Notebook) -> tuple[str, ...] | None:
     return tuple(word for words in said for word in words if word != "none")
 
 
-def list_imported(notebook: Notebook, places: Sequence[Path]) -> set[Path]:
+def list_imported(notebook: Notebook, places: Sequence[Path]) -> frozenset[Path]:
     """Return the files, existing or not, that matter by what the cells import."""
     sources = [cell.source for cell in notebook.cells if cell.kind == "code"]
     names = {name for source in sources for name in find_imports(source)}
-    return trace_imports(names, places)
+    return trace_imports(names, places).files
 
 
 # %% is_project_file

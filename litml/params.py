@@ -218,10 +218,12 @@ GIVEN = "injected-parameters"
 
 
 def inject_values(notebook: Notebook, values: Mapping[str, Any]) -> Notebook:
-    """Return a copy of the notebook with a cell that assigns the values.
+    """Return a copy of the notebook with a cell that assigns the values, if any.
 
     They are checked first; see `check_values` for what that raises.
     """
+    if not values:
+        return notebook
     values = check_values(notebook, values)
     copy = parse_source(notebook.to_bytes(), notebook.name)
     marked = find_params(copy)

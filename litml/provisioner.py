@@ -14,7 +14,8 @@ from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 from litml.channels import stir
 from litml.notebook import LitmlError
 from litml.project import find_project
-from litml.warm import Forked, ForkError, Warmth, fits, get_server, read_warmth
+from litml.warm import Forked, ForkError, fits, get_server
+from litml.warmth import Warmth, read_warmth
 
 __all__ = ["ForkedProcess", "choose_warmth", "WarmProvisioner", "find_file"]
 

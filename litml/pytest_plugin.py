@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from litml.ahead import Ahead
     from litml.items import CellItem
     from litml.report import Entry
+    from litml.run import Runner
 
 __all__ = [
     "find_root",
@@ -168,7 +168,6 @@ def collect_notebook(file_path: Path, parent: pytest.Collector) -> Files:
         return []
     from litml.items import make_files
 
-    shared.warm_up(opened)
     return [*make_files(file_path, parent, opened)]
 
 
@@ -195,18 +194,21 @@ def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, objec
     spread = spread or hasattr(config, "workerinput")
     if jobs < 2 or spread or config.option.usepdb or config.option.collectonly:
         return (yield)
+    if not (planned := plan_ahead(session)):
+        return (yield)
     from litml.session import shared_of
 
     ahead = shared_of(config).run_ahead(jobs)
     try:
-        plan_ahead(session, ahead)
+        for runner, index in planned:
+            ahead.plan(runner, index)
         return (yield)
     finally:
         ahead.stop()
 
 
-def plan_ahead(session: pytest.Session, ahead: "Ahead") -> None:
-    """Have notebooks run up to the last of their cells that is to be tested."""
+def plan_ahead(session: pytest.Session) -> list[tuple["Runner", int]]:
+    """Return what runs each notebook, with the last of the steps to be tested."""
     from litml.items import CellItem, NotebookFile
 
     chooser = session.config.pluginmanager.getplugin("litml-chooser")
@@ -217,9 +219,11 @@ def plan_ahead(session: pytest.Session, ahead: "Ahead") -> None:
             last[item.parent] = max(item.index, last.get(item.parent, 0))
             if item.fixturenames:  # the kernel has to start after them
                 waiting.add(item.parent)
-    for file, index in last.items():
-        if file.runner and file not in waiting:
-            ahead.plan(file.runner, index)
+    return [
+        (file.runner, index)
+        for file, index in last.items()
+        if file.runner and file not in waiting
+    ]
 
 
 # ## Tracebacks

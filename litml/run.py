@@ -10,8 +10,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from litml.cells import (
     COMMENTS,
@@ -28,7 +29,6 @@ from litml.devices import (
     wait_for_device,
 )
 from litml.front import Front, read_front
-from litml.kernel import GRACE, Kernel, Loop
 from litml.notebook import (
     Cell,
     LitmlError,
@@ -39,7 +39,10 @@ from litml.notebook import (
 from litml.outcome import Execution, Failure, Output, Status
 from litml.project import Project
 from litml.strict import Stock, Strict, find_written, read_strict, take_stock
-from litml.warm import Warmth, open_kernel, read_warmth
+from litml.warmth import Warmth, fit_warmth, read_warmth
+
+if TYPE_CHECKING:
+    from litml.kernel import Kernel
 
 __all__ = [
     "Policy",
@@ -56,6 +59,7 @@ __all__ = [
     "CellRun",
     "NotebookRun",
     "weigh",
+    "SOON",
     "Runner",
     "run_async",
     "run_notebook",
@@ -349,6 +353,9 @@ def weigh(step: Step, done: Execution) -> CellRun:
 
 
 # %% Runner
+SOON = 2.0  # seconds a kernel has to end by itself when nobody asks what it left
+
+
 class Runner:
     """Runs a notebook's steps in order, in one kernel, as far as it is asked."""
 
@@ -367,6 +374,18 @@ class Runner:
         self.begun: dict[str, float] = {}
         self.written: dict[str, str] = {}  # files, and the cells that wrote them
         self.queue: Queue | None = None  # for a GPU
+
+    @property
+    def folder(self) -> Path:
+        """Where the kernel works: the notebook's folder."""
+        return (self.policy.root / self.notebook.name).parent
+
+    @cached_property
+    def warmth(self) -> Warmth:
+        """What of the project's wishes for kernels is for this notebook."""
+        sources = [step.source for step in self.steps]
+        places = [self.folder, *self.policy.paths]
+        return fit_warmth(self.policy.warmth, sources, places)
 
     @property
     def failed(self) -> CellRun | None:
@@ -401,7 +420,7 @@ class Runner:
             run = replace(run, status=Status.FAILED, failure=left) if left else run
         return run
 
-    async def open(self) -> Kernel:
+    async def open(self) -> "Kernel":
         """Return the kernel, which is started if there is none."""
         if self.kernel is None:
             self.stock = take_stock(self.policy.sources)
@@ -410,18 +429,19 @@ class Runner:
             await self.run_hidden(self.kernel, self.policy.opening)
         return self.kernel
 
-    async def start(self) -> Kernel:
+    async def start(self) -> "Kernel":
         """Start the kernel that the notebook names, in the notebook's folder."""
+        from litml.warm import open_kernel
+
         spec = self.notebook.metadata.get("kernelspec") or {}
-        folder = (self.policy.root / self.notebook.name).parent
         extra = await self.claim_gpu()
         try:
             return await open_kernel(
-                folder,
+                self.folder,
                 str(spec.get("name") or "python3"),
                 self.policy.paths,
                 self.policy.startup,
-                self.policy.warmth,
+                self.warmth,
                 "\n".join(step.source for step in self.steps),
                 extra,
                 self.policy.strict,
@@ -441,7 +461,7 @@ class Runner:
         self.queue = Queue(0 if 0 in asked else max(asked), devices)
         return device_env({}, await wait_for_device(self.queue))
 
-    async def run_hidden(self, kernel: Kernel, codes: Sequence[str]) -> None:
+    async def run_hidden(self, kernel: "Kernel", codes: Sequence[str]) -> None:
         """Run code of ours in the kernel, if it speaks Python; what fails is let be."""
         for code in codes:
             if self.notebook.language == "python" and not kernel.busy:
@@ -453,7 +473,7 @@ class Runner:
         await self.close()
         self.failures = failures
 
-    async def end(self, ending: float = GRACE) -> Failure | None:
+    async def end(self, ending: float = SOON) -> Failure | None:
         """End the kernel, within about `ending` seconds; return what it left undone."""
         kernel, self.kernel = self.kernel, None
         if kernel is None:
@@ -512,6 +532,8 @@ def run_notebook(
     tell: Callable[[CellRun], None] = lambda run: None,
 ) -> NotebookRun:
     """Do what `run_async` does, and wait for it."""
+    from litml.kernel import Loop
+
     with Loop() as loop:
         return loop.run(run_async(notebook, policy, tell))
 

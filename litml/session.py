@@ -4,24 +4,24 @@ notebook is run with which values.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from litml.ahead import Ahead
 from litml.cells import split_words
-from litml.coverage import copy_options, coverage_codes
 from litml.front import read_front
-from litml.kernel import Loop
 from litml.notebook import Notebook, suggest
 from litml.params import check_words, label, read_params, split_pairs
 from litml.project import Project, find_project, list_notebooks
 from litml.run import Policy, Runner, Step, make_policy, plan_notebook
 from litml.testing import Testing, check_names, read_testing, rows_of
 from litml.text import is_notebook, read_source
-from litml.warm import prepare
+
+if TYPE_CHECKING:
+    from litml.ahead import Ahead
+    from litml.kernel import Loop
 
 __all__ = [
     "Opened",
@@ -34,6 +34,7 @@ __all__ = [
     "refuse_words",
     "BEFORE",
     "plan_before",
+    "find_before",
 ]
 
 
@@ -44,7 +45,7 @@ class Opened:
     """A project, its policy, and which files are its notebooks.
 
     `artifacts` is where executed copies of failed notebooks go, `outputs` whether the
-    stored outputs of all cells are compared.
+    stored outputs of all cells are compared, `before` what was found in folders.
     """
 
     project: Project
@@ -53,6 +54,7 @@ class Opened:
     notebooks: frozenset[Path]
     artifacts: Path | None = None
     outputs: bool = False
+    before: dict[Path, tuple[Path, ...]] = field(default_factory=dict)
 
 
 # %% choose_policy
@@ -76,6 +78,8 @@ def measure_codes(config: pytest.Config) -> tuple[str, ...]:
     measure = getattr(controller, "cov", None)
     if measure is None or getattr(plugin, "_disabled", False):
         return ()
+    from litml.coverage import copy_options, coverage_codes
+
     folder = Path(getattr(controller, "topdir", config.rootpath))
     return coverage_codes(copy_options(measure, folder))
 
@@ -110,11 +114,12 @@ class Shared:
             )
         return self.projects[root]
 
-    def warm_up(self, opened: Opened) -> None:
-        """Have a fork server begin to import, if kernels will be wanted for sure."""
-        config, policy = self.config, opened.policy
-        if not (config.option.collectonly or config.getoption("--litml-changed")):
-            prepare(policy.paths, policy.warmth)
+    def warm_up(self, runner: Runner) -> None:
+        """Have the fork server for a notebook begin to import."""
+        if not self.config.option.collectonly and runner.last:
+            from litml.warm import prepare
+
+            prepare(runner.policy.paths, runner.warmth)
 
     def find_artifacts(self, project: Project, testing: Testing) -> Path | None:
         """Return the folder for executed copies, if they are wanted."""
@@ -122,8 +127,10 @@ class Shared:
             return Path(self.config.invocation_params.dir, str(asked))
         return project.root / testing.artifacts if testing.artifacts else None
 
-    def open_loop(self) -> Loop:
+    def open_loop(self) -> "Loop":
         """Return the event loop, which runs in a thread from now on."""
+        from litml.kernel import Loop
+
         self.loop = self.loop or Loop()
         return self.loop
 
@@ -134,8 +141,10 @@ class Shared:
         """
         self.run_ahead(1).reach(runner, index)
 
-    def run_ahead(self, jobs: int) -> Ahead:
+    def run_ahead(self, jobs: int) -> "Ahead":
         """Return what runs notebooks ahead of their turn, `jobs` at a time."""
+        from litml.ahead import Ahead
+
         self.ahead = self.ahead or Ahead(self.open_loop(), jobs)
         return self.ahead
 
@@ -165,10 +174,9 @@ def list_rows(
     name = notebook.name
     folder = opened.project.config.notebooks.rstrip("/") + "/"
     rows = rows_of(opened.testing, name.removeprefix(folder), read_front(notebook).rows)
-    known = read_params(notebook)
-    given = [
-        f"{key}={text}" for key, text in split_pairs(words).items() if key in known
-    ]
+    pairs = split_pairs(words)
+    known = read_params(notebook) if pairs else {}
+    given = [f"{key}={text}" for key, text in pairs.items() if key in known]
     more = check_words(notebook, given) if given else {}
     merged = [{**row, **more} for row in rows or [{}]]
     labels = [label(row) for row in merged]
@@ -196,8 +204,17 @@ def plan_before(path: Path, opened: Opened) -> Iterator[Step]:
     root = opened.project.root
     folders = [folder for folder in path.parents if folder.is_relative_to(root)]
     for folder in reversed(folders):
-        for file in (folder / name for name in BEFORE):
-            if file.is_file() and is_notebook(file) and file != path:
+        for file in find_before(folder, opened):
+            if file != path:
                 notebook = read_source(file, opened.project.name_of(file))
                 for step in plan_notebook(notebook, opened.policy):
                     yield replace(step, notebook=notebook.name)
+
+
+def find_before(folder: Path, opened: Opened) -> tuple[Path, ...]:
+    """Return the files that go before the notebooks of a folder; looks only once."""
+    if folder not in opened.before:
+        files = (folder / name for name in BEFORE)
+        found = tuple(one for one in files if one.is_file() and is_notebook(one))
+        opened.before[folder] = found
+    return opened.before[folder]

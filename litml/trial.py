@@ -14,7 +14,7 @@ from litml.notebook import LitmlError, Location, Notebook
 from litml.project import Project, list_notebooks
 from litml.run import Policy, make_policy, run_notebook
 from litml.text import read_source
-from litml.warm import Warmth
+from litml.warmth import Warmth
 
 __all__ = [
     "TrialError",

@@ -35,7 +35,7 @@ from litml.results import (
 )
 from litml.run import Runner
 from litml.select import digest_environment, digest_steps, find_change, see_file
-from litml.session import measure_codes
+from litml.session import measure_codes, shared_of
 
 __all__ = [
     "name_of",
@@ -271,6 +271,7 @@ class Chooser:
                 self.known.add(file)
                 return
             self.told[file.nodeid] = reason
+        shared_of(file.config).warm_up(runner)
         self.watch(file, runner, book)
 
     def watch(self, file: NotebookFile, runner: Runner, book: Book) -> None:

@@ -13,7 +13,6 @@ import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from threading import Lock
@@ -24,16 +23,10 @@ import litml
 from litml.channels import is_readable, make_connection, stir
 from litml.forkserver import FROZEN
 from litml.kernel import Kernel, kernel_env, make_home, start_kernel, wait_until_ready
-from litml.notebook import Location
-from litml.project import ConfigError, Kind, Project, check_table
 from litml.strict import Strict
+from litml.warmth import USUAL, Warmth
 
 __all__ = [
-    "Warmth",
-    "TABLE",
-    "SIZE",
-    "UNITS",
-    "read_warmth",
     "OPTIONS",
     "LAUNCH",
     "is_ours",
@@ -56,43 +49,6 @@ __all__ = [
     "SETTING",
     "sets_frozen",
 ]
-
-
-# ## What a project says
-# %% Warmth
-@dataclass(frozen=True, slots=True)
-class Warmth:
-    """The table `[tool.litml.kernel]`; `memory` in bytes, 0 for no limit."""
-
-    warm: bool = True
-    preload: tuple[str, ...] = ()
-    memory: int = 0
-
-
-TABLE: dict[str, Kind] = {
-    "warm": (bool, "true or false"),
-    "preload": (list, "a list of names of modules"),
-    "memory": (str, 'a size such as "8 GB"'),
-}
-SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([MGT]B)")
-UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12}
-
-
-def read_warmth(project: Project) -> Warmth:
-    """Return the project's table. Raises `ConfigError` at the first wrong key."""
-    table = project.config.tables.get("kernel", {})
-    check_table(table, TABLE, "tool.litml.kernel")
-    at = Location("pyproject.toml")
-    for name in table.get("preload", []):
-        if not all(part.isidentifier() for part in name.split(".")):
-            message = f"`preload` in [tool.litml.kernel] names no module: {name!r}"
-            raise ConfigError(message, at=at)
-    size = SIZE.fullmatch(table.get("memory", "0 MB"))
-    if size is None:
-        message = f"`memory` in [tool.litml.kernel] is no size: {table['memory']!r}"
-        raise ConfigError(message, at=at, hint='a size is a text such as "8 GB"')
-    memory = int(float(size[1]) * UNITS[size[2]])
-    return Warmth(table.get("warm", True), tuple(table.get("preload", ())), memory)
 
 
 # ## Which kernels
@@ -434,7 +390,7 @@ async def open_kernel(
     name: str,
     paths: Sequence[Path],
     startup: float = 60.0,
-    warmth: Warmth = Warmth(),
+    warmth: Warmth = USUAL,
     text: str = "",
     extra: Mapping[str, str] | None = None,
     strict: Strict | None = None,

@@ -17,7 +17,8 @@ import pytest
 from litml import warm
 from litml.kernel import Kernel, KernelError, Loop, start_kernel
 from litml.outcome import Status
-from litml.warm import Forked, Warmth, open_kernel
+from litml.warm import Forked, open_kernel
+from litml.warmth import Warmth
 
 if not sys.platform.startswith("linux"):
     pytest.skip("forking is for Linux", allow_module_level=True)

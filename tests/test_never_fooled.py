@@ -26,7 +26,7 @@ from litml.notebook import parse_notebook
 from litml.outcome import Execution, Status
 from litml.run import NotebookRun, Policy, run_notebook
 from litml.strict import Strict
-from litml.warm import Warmth
+from litml.warmth import Warmth
 
 linux = pytest.mark.skipif(
     sys.platform != "linux", reason="finds processes and memory in /proc"

@@ -13,6 +13,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+import litml.warm  # noqa: F401  `pytester` forgets what it imports, and zmq comes once
+
 pytest_plugins = ["pytester"]
 
 PYPROJECT = '[project]\nname = "demo"\n\n[tool.litml]\n'
