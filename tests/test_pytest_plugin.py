@@ -164,7 +164,10 @@ def test_without_a_project_nobody_notices(pytester: pytest.Pytester) -> None:
             assert not heavy & set(sys.modules)
         """
     )
-    result = pytester.runpytest_subprocess("-p", "no:anyio", "-p", "no:xdist")
+    others = [
+        w for name in ("anyio", "xdist", "jaxtyping") for w in ("-p", f"no:{name}")
+    ]
+    result = pytester.runpytest_subprocess(*others)
     result.assert_outcomes(passed=1)
     result = pytester.runpytest("a.ipynb")
     assert "1 / 0" not in result.stdout.str() and result.ret in (4, 5)
@@ -210,7 +213,7 @@ def test_no_kernel_is_started_for_nothing(
     async def never(*_: Any) -> None:
         raise AssertionError("a kernel was started")
 
-    monkeypatch.setattr("litml.run.open_kernel", never)
+    monkeypatch.setattr("litml.warm.open_kernel", never)
     add("nbs/a.ipynb", one="#| skip\n1", two="#| needs: slow\n2")
     pytester.runpytest().assert_outcomes(skipped=2)
 
