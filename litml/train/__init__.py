@@ -12,7 +12,8 @@ from litml.train.events import EVENTS, Run
 from litml.train.loop import Trainer
 from litml.train.metrics import Mean, Metric, accuracy
 from litml.train.state import load_weights
-from litml.train.step import World, count_samples
+from litml.train.step import count_samples
+from litml.train.world import World
 
 __all__ = [
     "EVENTS",

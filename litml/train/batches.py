@@ -1,17 +1,18 @@
 # Exported from nbs/train/02_batches.ipynb. Edit either side, then run `litml sync`.
 """Take batches from a loader, and know where in them a training stands."""
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset, get_worker_info
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from litml.train.device import Generators, TrainError
+from litml.train.device import Generators, TrainError, seed_everything
 
-__all__ = ["find_generators", "Batches", "make_loader"]
+__all__ = ["find_generators", "Batches", "Seeded", "make_loader"]
 
 
 # ## The place
@@ -89,19 +90,21 @@ class Batches:
             generator.set_state(own)
         self._resumed = state if self.taken else None
 
-    def _return_to(self, state: dict[str, Any]) -> None:
-        if "loader" in state:
-            self.loader.load_state_dict(state["loader"])  # type: ignore[attr-defined]
+    def _return_to(self, place: dict[str, Any]) -> None:
+        """Make the iterator stand where it stood, and leave no other trace."""
+        now = self._read_generators()
+        if "loader" in place:
+            self.loader.load_state_dict(place["loader"])  # type: ignore[attr-defined]
             self._iterator = iter(self.loader)
-            return
-        now, self._start = self._read_generators(), state["start"]
-        self._set_generators(self._start)
-        self._iterator = iter(self.loader)
-        skipped = sum(1 for _ in islice(self._iterator, self.taken))
-        if skipped < self.taken:
-            message = f"{self.taken} batches were used, and the loader has {skipped}"
-            raise TrainError(message, "go on with the data that it was begun with")
-        self._random.load_state_dict(now["all"])
+        else:
+            self._start = place["start"]
+            self._set_generators(self._start)
+            self._iterator = iter(self.loader)
+            skipped = sum(1 for _ in islice(self._iterator, self.taken))
+            if skipped < self.taken:
+                message = f"{self.taken} batches were used, the loader has {skipped}"
+                raise TrainError(message, "go on with the data it was begun with")
+        self._set_generators(now)
 
     def _read_generators(self) -> dict[str, Any]:
         own = [one.get_state() for one in self._own]
@@ -114,6 +117,28 @@ class Batches:
 
 
 # ## A loader
+# %% seeded
+class Seeded(Dataset[Any]):
+    """Data whose random numbers, in a worker, depend on epoch and batch alone."""
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.data[index]
+
+    def __getitems__(self, indices: list[int]) -> list[Any]:
+        if worker := get_worker_info():
+            epoch = worker.seed - worker.id
+            seed_everything(hash((epoch, *indices)) % 2**63)
+        if hasattr(self.data, "__getitems__"):
+            return list(self.data.__getitems__(indices))
+        return [self.data[index] for index in indices]
+
+
 # %% make-loader
 def make_loader(
     dataset: Dataset[Any],
@@ -126,13 +151,16 @@ def make_loader(
     collate: Callable[[list[Any]], Any] | None = None,
 ) -> StatefulDataLoader[Any]:
     """Return a loader that knows its place; batches go to pinned memory for a GPU."""
-    return StatefulDataLoader(
-        dataset,
-        batch_size,
-        shuffle=shuffle,
-        num_workers=workers,
-        drop_last=drop_last,
-        collate_fn=collate,
-        generator=torch.Generator().manual_seed(seed),
-        pin_memory=torch.accelerator.is_available(),
-    )
+    has_place = isinstance(dataset, IterableDataset) or hasattr(dataset, "state_dict")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "'set_vital' is deprecated")
+        return StatefulDataLoader(
+            dataset if has_place else Seeded(dataset),
+            batch_size,
+            shuffle=shuffle,
+            num_workers=workers,
+            drop_last=drop_last,
+            collate_fn=collate,
+            generator=torch.Generator().manual_seed(seed),
+            pin_memory=torch.accelerator.is_available(),
+        )

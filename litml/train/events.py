@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from litml.train.device import TrainError
+from litml.train.world import World
 
 __all__ = [
     "Stateful",
@@ -58,6 +59,7 @@ class Run:
     stopping: str = ""  # why the training ends early
     error: BaseException | None = None  # at `on_exception`
     parts: dict[str, Stateful] = field(default_factory=dict)  # what a checkpoint holds
+    world: World = field(default_factory=World)
 
     def stop(self, reason: str) -> None:
         """End the training after this step, or after this epoch if it is over."""

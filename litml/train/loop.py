@@ -29,7 +29,8 @@ from litml.train.device import (
 from litml.train.events import Method, Run, Stateful, find_methods, fire
 from litml.train.metrics import Mean, Measure, Metric, Totals, read_means
 from litml.train.state import find_state, read_state, restore
-from litml.train.step import Stepper, World, call_model, count_samples, name_layer
+from litml.train.step import Stepper, call_model, count_samples, name_layer
+from litml.train.world import World
 
 __all__ = [
     "Interrupt",
@@ -268,7 +269,7 @@ class Loop:
             fire(self.methods["on_fit_start"], self.run)
             return
         folder = find_state(Path(resume))
-        state = read_state(folder)
+        state = read_state(folder, self.run.world)
         self.run.step, self.run.history = state["step"], state["history"]
         self.run.epoch = len(self.run.history)
         fire(self.methods["on_fit_start"], self.run)
@@ -299,6 +300,7 @@ def make_loop(
     """Return a loop that is ready to start."""
     device = choose_device(trainer.device)
     run = Run(trainer.model, trainer.optimizer, trainer.schedule, device, epochs)
+    run.world = trainer.world
     if isinstance(train, Sized):
         run.epoch_steps = ceil(len(train) / trainer.accumulate)
     stepper = Stepper(

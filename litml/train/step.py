@@ -2,7 +2,7 @@
 """One step of the optimizer: forward, backward, and what stands between."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,15 +14,9 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from litml.train.device import TrainError, move
 from litml.train.events import Run
+from litml.train.world import World
 
-__all__ = [
-    "count_samples",
-    "World",
-    "call_model",
-    "name_layer",
-    "describe",
-    "Stepper",
-]
+__all__ = ["count_samples", "call_model", "name_layer", "describe", "Stepper"]
 
 
 # ## How much a batch counts
@@ -35,38 +29,6 @@ def count_samples(batch: Any) -> int:
     for part in parts:
         return count_samples(part)
     raise TrainError("a batch is empty", "a batch is (inputs, target)")
-
-
-# ## One process, or many
-# %% world
-class World:
-    """A process that trains alone; one among many overrides the methods."""
-
-    rank = 0
-    size = 1
-
-    def wrap(self, model: nn.Module, device: torch.device) -> nn.Module:
-        """Return what is called instead of the model, which is on its device."""
-        return model
-
-    def share(self, weights: Sequence[float]) -> tuple[list[float], float]:
-        """Return what each loss is multiplied by, and the weight of their sum."""
-        total = sum(weights)
-        if total == 0:
-            raise TrainError("a step has nothing to learn from", "`weigh` says 0")
-        return [weight / total for weight in weights], total
-
-    def hold(self, forward: nn.Module, last: bool) -> AbstractContextManager[object]:
-        """Return what a batch is run in: gradients are exchanged at the last."""
-        return nullcontext()
-
-    def total(self, value: Tensor) -> Tensor:
-        """Return the sum over all processes."""
-        return value
-
-    def agree(self, flag: bool) -> bool:
-        """Return whether any process says yes."""
-        return flag
 
 
 # ## Calling the model

@@ -87,7 +87,7 @@ def make_net() -> nn.Module:
 def make_trainer(*callbacks: object, **more: Any) -> Trainer:
     """A model with dropout and a schedule, on the processor."""
     model = more.pop("model", None) or make_net()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=more.pop("lr", 0.01))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.05, total_steps=100)
     settings = {"device": "cpu", "schedule": schedule, "callbacks": callbacks}
     return Trainer(model, nn.functional.mse_loss, optimizer, **{**settings, **more})
@@ -129,11 +129,11 @@ def train(
     resume: Path | None = None,
     **more: Any,
 ) -> tuple[Trainer, list[dict[str, float]]]:
-    """Three epochs, with everything that has a state."""
+    """Two epochs, with everything that has a state."""
     checkpoint = Checkpoint(folder, every_steps=1)
     trainer = make_trainer(Wandering(), checkpoint, *callbacks, **more)
     valid = [(X[:20], Y[:20]), (X[20:], Y[20:])]
-    history = trainer.fit(make_batches(kind), valid, epochs=3, resume=resume)
+    history = trainer.fit(make_batches(kind), valid, epochs=2, resume=resume)
     return trainer, history
 
 
