@@ -18,7 +18,7 @@ settings.load_profile("litml")
 
 PYPROJECT = '[project]\nname = "mylib"\n\n[tool.litml]\n'
 # What programs of a CI service look at: pytest says more there, `litml` other things.
-OF_CI = ("CI", "BUILD_NUMBER", "GITHUB_", "GITLAB_", "PYTEST_")
+OF_CI = ("CI", "BUILD_NUMBER", "GITHUB_", "GITLAB_", "PYTEST_ADDOPTS")
 ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if not name.startswith(OF_CI)},
     "GIT_CONFIG_GLOBAL": os.devnull,
