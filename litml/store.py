@@ -47,7 +47,7 @@ class Store:
 
     def write(self, name: str, key: str, data: Any) -> None:
         """Keep data that JSON can hold; what was there under the name is gone."""
-        text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), default=str)
         encoded = text.encode("utf-8", "backslashreplace")
         head = f"{key} {make_key(encoded)}\n".encode()
         with suppress(OSError):

@@ -1,0 +1,244 @@
+# Exported from nbs/16g_sources.ipynb. Edit either side, then run `litml sync`.
+"""Which notebooks become pages, what is known of each, and where a name leads."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from litml.cells import split_head
+from litml.docs_settings import DocsSettings
+from litml.links import Outline
+from litml.navigation import name_pages
+from litml.page import Heading, Link, Remark
+from litml.project import Project, default_module, list_notebooks
+from litml.store import make_key
+from litml.text import parse_source
+
+__all__ = [
+    "Source",
+    "EXPORTS",
+    "list_sources",
+    "read_source",
+    "find_module",
+    "module_key",
+    "Facts",
+    "Result",
+    "facts_of",
+    "result_of",
+    "Resolve",
+    "nowhere",
+    "Directory",
+    "Shop",
+    "Places",
+    "Order",
+    "rendered_entry",
+]
+
+
+# ## Notebooks and modules
+# %% Source
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A notebook on its way to be a page; `module` is dotted, empty if there is none.
+
+    `path` and `module_file` are from the project's root. `key` changes with the text
+    of either.
+    """
+
+    path: str
+    name: str
+    module: str
+    module_file: str
+    key: str
+
+
+# %% list_sources
+EXPORTS = re.compile(rb"#\s*\|\s*(?:export[is]?|default_exp|exec_doc)\b")
+
+
+def list_sources(project: Project, settings: DocsSettings) -> list[Source]:
+    """Return the notebooks that pages are made of, in reading order."""
+    folder = project.notebooks_dir
+    paths = {one.relative_to(folder).as_posix(): one for one in list_notebooks(project)}
+    kept = [
+        path
+        for path in paths
+        if not any(fnmatch(path, pattern) for pattern in settings.exclude)
+    ]
+    names = name_pages(kept)
+    return [read_source(project, paths[path], names[path]) for path in kept]
+
+
+def read_source(project: Project, path: Path, name: str) -> Source:
+    """Return a notebook with its module, if that has been exported."""
+    raw = path.read_bytes()
+    module = find_module(project, path, raw) if EXPORTS.search(raw) else ""
+    parts = module.split(".")
+    file = project.package_dir.joinpath(*parts).with_suffix(".py")
+    text = file.read_bytes() if module and file.is_file() else b""
+    dotted = ".".join([project.package_dir.name, *parts]).removesuffix(".__init__")
+    where = project.name_of(path)
+    about = (where, name, *((dotted, project.name_of(file)) if text else ("", "")))
+    return Source(*about, make_key(*about, raw, text))
+
+
+def find_module(project: Project, path: Path, raw: bytes) -> str:
+    """Return the module that a notebook is for, below the package."""
+    if b"default_exp" in raw:
+        notebook = parse_source(raw, project.name_of(path))
+        for cell in notebook.cells:
+            for said in split_head(cell.source, notebook.language).directives:
+                if said.name == "default_exp" and cell.kind == "code":
+                    return said.value.replace("/", ".")
+    return default_module(project, path)
+
+
+# %% module_key
+@cache
+def module_key(packages: Path, name: str) -> str:
+    """Return the key of a module's text; empty if there is none."""
+    path = packages.joinpath(*name.split("."))
+    for file in (path / "__init__.py", path.with_suffix(".py")):
+        if file.is_file():
+            return make_key(file.read_bytes())
+    return ""
+
+
+# ## What is known of a page
+# %% Facts
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the site, and other pages, have to know of a page.
+
+    `symbols` are the qualified names in its module that have a card. `uses` are what
+    its cells use. `needs` are keys of the modules that it depends on beside its own.
+    """
+
+    key: str
+    name: str
+    notebook: str
+    title: str
+    summary: str
+    module: str = ""
+    symbols: tuple[str, ...] = ()
+    uses: Any = None
+    needs: Mapping[str, str] = field(default_factory=dict)
+    front: Mapping[str, Any] = field(default_factory=dict)
+
+
+# %% Result
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What is known of a rendered page, beside its text."""
+
+    key: str
+    content: str
+    asked: Mapping[str, str | None]
+    assets: tuple[str, ...]
+    outline: Outline
+
+
+# %% from_tree
+def facts_of(tree: Mapping[str, Any]) -> Facts:
+    """Read facts back from JSON; raises `TypeError` or `KeyError` if it is none."""
+    return Facts(**{**tree, "symbols": tuple(tree["symbols"])})
+
+
+def result_of(tree: Mapping[str, Any]) -> Result:
+    """Read a result back from JSON; raises `TypeError` or `KeyError` if it is none."""
+    told = dict(tree["outline"])
+    told["ids"] = tuple(told["ids"])
+    for name, kind in (("headings", Heading), ("links", Link), ("remarks", Remark)):
+        told[name] = tuple(kind(**one) for one in told[name])
+    assets = tuple(tree["assets"])
+    return Result(**{**tree, "assets": assets, "outline": Outline(**told)})
+
+
+# ## Where a name leads
+# %% Directory
+Resolve = Callable[[str, str], str | None]
+
+
+def nowhere(name: str, module: str) -> str | None:
+    """Know nothing."""
+    return None
+
+
+class Directory:
+    """The addresses of all symbols, modules and pages, from the site's root."""
+
+    def __init__(
+        self, pages: Iterable[Facts], package: str = "", others: Resolve = nowhere
+    ) -> None:
+        self.paths: dict[str, str] = {}
+        self.others = others
+        self.package = package
+        named: dict[str, str] = {}
+        counts: Counter[str] = Counter()
+        for page in pages:
+            url = f"{page.name}.html"
+            self.paths[page.notebook] = url
+            if page.module:
+                self.paths.setdefault(page.module, url)
+            for symbol in page.symbols:
+                self.paths.setdefault(f"{page.module}.{symbol}", f"{url}#{symbol}")
+                named[symbol] = f"{url}#{symbol}"
+                counts[symbol] += 1
+        self.names = {name: url for name, url in named.items() if counts[name] == 1}
+
+    def find(self, name: str, module: str = "") -> str | None:
+        """Return the address that a name has on this site, or None."""
+        known = self.paths
+        found = known.get(f"{module}.{name}") if module else None
+        found = found or (known.get(name) if "." in name else None)
+        return found or known.get(f"{self.package}.{name}") or self.names.get(name)
+
+    def __call__(self, name: str, module: str = "") -> str | None:
+        """Return where a name leads, on this site or on another."""
+        return self.find(name, module) or self.others(name, module)
+
+
+# ## What is to be done
+# %% Shop
+@dataclass(frozen=True, slots=True)
+class Shop:
+    """What all the work of one build has in common.
+
+    `packages` is the folder that the package is in, `source` what stands before a path
+    in an address of the repository.
+    """
+
+    root: Path
+    packages: Path
+    store: Path
+    out: Path
+    flags: tuple[str, ...] = ()
+    trusted: bool = False
+    source: str = ""
+
+    def url_of(self, path: str) -> str:
+        """Return the address of a file in the repository, if there is one."""
+        return f"{self.source}/{path}" if self.source and path else ""
+
+
+# %% Order
+Places = tuple[str, ...]  # each an address and a title
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A page to be rendered: `used` are who uses and who tests its symbols."""
+
+    source: Source
+    key: str
+    used: Mapping[str, tuple[Places, Places]] = field(default_factory=dict)
+
+
+def rendered_entry(notebook: str) -> str:
+    """Return the name under which a rendered page is kept in the store."""
+    return f"rendered {notebook}"

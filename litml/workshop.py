@@ -1,0 +1,169 @@
+# Exported from nbs/16h_workshop.ipynb. Edit either side, then run `litml sync`.
+"""The work on one page: make it of a notebook, render it with its links. Many can be
+done at a time.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import griffe
+
+from litml.files import replace_file
+from litml.library import Library
+from litml.links import make_outline
+from litml.notebook import Location
+from litml.page import ApiCard, Block, Page, PageError, from_json, to_json
+from litml.pages import make_page
+from litml.render import Sources, render_page
+from litml.safe import read_inside
+from litml.search import index_page
+from litml.sources import (
+    Directory,
+    Facts,
+    Order,
+    Places,
+    Result,
+    Shop,
+    Source,
+    module_key,
+    rendered_entry,
+)
+from litml.store import Store, make_key
+from litml.text import parse_source
+from litml.twins import page_markdown
+
+__all__ = [
+    "MOST",
+    "Watched",
+    "LIBRARIES",
+    "open_library",
+    "make_one",
+    "page_entry",
+    "fetch_page",
+    "add_uses",
+    "render_one",
+]
+
+
+# ## Making a page
+# %% open_library
+MOST = 250  # modules in memory
+
+
+class Watched(Library):
+    """A library that knows which modules were asked for."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.asked: set[str] = set()
+
+    def open(self, name: str) -> griffe.Module | None:
+        """Return a module by its name, and note the name."""
+        self.asked.add(name)
+        return super().open(name)
+
+
+LIBRARIES: dict[Path, Watched] = {}
+
+
+def open_library(packages: Path) -> Watched:
+    """Return this process's library of a folder, ready for the next page."""
+    library = LIBRARIES.get(packages)
+    if library is None or len(library.visited) > MOST:
+        library = LIBRARIES[packages] = Watched(packages)
+    library.asked.clear()
+    return library
+
+
+# %% make_one
+def make_one(source: Source, shop: Shop) -> Facts:
+    """Make the page of a notebook and keep it; return what others need of it.
+
+    Raises `PageError`, or another `LitmlError`, at what is wrong.
+    """
+    library = open_library(shop.packages)
+    file = shop.root / source.module_file
+    text = file.read_text("utf-8", errors="replace") if source.module else ""
+    page = make_page(
+        parse_source((shop.root / source.path).read_bytes(), source.path),
+        source.name,
+        source.module,
+        text,
+        shop.flags,
+        library=library,
+        module_file=source.module_file,
+    )
+    needs = sorted(library.asked - {source.module})
+    Store(shop.store).write(page_entry(source), source.key, to_json(page))
+    return Facts(
+        source.key,
+        page.name,
+        page.notebook,
+        page.title,
+        page.summary,
+        page.module,
+        tuple(dict.fromkeys(symbol.name for symbol in page.symbols)),
+        needs={name: module_key(shop.packages, name) for name in needs},
+        front=page.front,
+    )
+
+
+def page_entry(source: Source) -> str:
+    """Return the name under which a page is kept."""
+    return f"page {source.path}"
+
+
+# ## Rendering a page
+# %% fetch_page
+def fetch_page(source: Source, shop: Shop) -> Page:
+    """Return the page of a notebook, from the store if it is there."""
+    store = Store(shop.store)
+    for _ in range(2):
+        tree = store.read(page_entry(source), source.key)
+        try:
+            if tree is not None:
+                return from_json(tree)
+        except PageError:
+            pass
+        make_one(source, shop)
+    at = Location(source.path)
+    raise PageError("the page cannot be kept: is the disk full?", at=at)
+
+
+def add_uses(block: Block, used: Mapping[str, tuple[Places, Places]]) -> Block:
+    """Return a block; a card with the places that use and test its symbol."""
+    if not isinstance(block, ApiCard) or block.symbol.name not in used:
+        return block
+    used_in, tested_by = used[block.symbol.name]
+    return replace(block, used_in=used_in, tested_by=tested_by)
+
+
+# %% render_one
+def render_one(order: Order, shop: Shop, directory: Directory) -> Result:
+    """Render a page and keep it; return what the site needs to know of it.
+
+    Raises `PageError` at what cannot be rendered.
+    """
+    page = fetch_page(order.source, shop)
+    blocks = tuple(add_uses(block, order.used) for block in page.blocks)
+    assets: dict[str, bytes] = {}
+    rendered = render_page(
+        replace(page, blocks=blocks),
+        directory,
+        assets,
+        read=read_inside(shop.root),
+        trusted=shop.trusted,
+        sources=Sources(shop.url_of(page.module_file), shop.url_of(page.notebook)),
+    )
+    for name, data in assets.items():
+        if not (shop.out / name).is_file():
+            replace_file(shop.out / name, data)
+    entries = index_page(f"{page.name}.html", page.title, rendered.texts)
+    html, markdown = rendered.html, page_markdown(page)
+    content = make_key(html, markdown, repr(entries))
+    found = [asdict(entry) for entry in entries]
+    kept = {"html": html, "markdown": markdown, "entries": found}
+    Store(shop.store).write(rendered_entry(page.notebook), content, kept)
+    outline = make_outline(page.name, page.notebook, rendered)
+    return Result(order.key, content, rendered.asked, tuple(assets), outline)
