@@ -14,6 +14,7 @@ __all__ = [
     "ATTRIBUTES",
     "CHILDREN",
     "clean_tree",
+    "join_base",
     "NOT_DRAWN",
     "to_mathml",
     "strip_dollars",
@@ -43,8 +44,10 @@ CHILDREN = {
 
 def clean_tree(tree: Element) -> bool:
     """Clean a tree in place; False if it holds what is not MathML, or not drawn."""
-    for element in tree.iter():
+    for element in list(tree.iter()):
         wanted = CHILDREN.get(element.tag, len(element))
+        if element.tag in ("msub", "msup", "msubsup"):
+            join_base(element, wanted)
         if element.tag not in TAGS or len(element) != wanted:
             return False
         element.text = unescape(element.text or "")
@@ -54,6 +57,15 @@ def clean_tree(tree: Element) -> bool:
         for name in set(element.keys()) - ATTRIBUTES:
             del element.attrib[name]
     return True
+
+
+def join_base(element: Element, wanted: int) -> None:
+    """Put what an index or exponent stands at into one row, if it is several."""
+    children = list(element)
+    if len(children) > wanted:
+        row = Element("mrow")
+        row.extend(children[: len(children) - wanted + 1])
+        element[:] = [row, *children[len(row) :]]
 
 
 # ## Converting

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from litml.cells import Directive, read_directives, split_head
+from litml.cells import Directive, bound_names, read_directives, split_head
 from litml.front import parse_yaml
 from litml.library import Library
 from litml.notebook import Cell, Location, Notebook
@@ -51,7 +51,7 @@ __all__ = [
     "LANGUAGES",
     "shown_code",
     "is_chore",
-    "only_imports",
+    "name_code",
     "check_output",
     "make_outputs",
     "keep_lines",
@@ -304,13 +304,18 @@ def is_chore(body: str) -> bool:
     return not body or "nbdev_export()" in body
 
 
-def only_imports(body: str) -> bool:
-    """Does code do nothing but import?"""
+def name_code(body: str) -> str:
+    """Return what to call folded code that has no card: by what it defines."""
     try:
         tree = ast.parse(body)
     except (SyntaxError, ValueError):
-        return False
-    return all(isinstance(one, ast.Import | ast.ImportFrom) for one in tree.body)
+        return "Code"
+    if all(isinstance(one, ast.Import | ast.ImportFrom) for one in tree.body):
+        return "Imports"
+    names = bound_names(tree)
+    listed = ", ".join(f"`{name}`" for name in names[:3])
+    more = ", …" if len(names) > 3 else ""
+    return f"Code of {listed}{more}" if names else "Code"
 
 
 # ## Outputs
@@ -431,7 +436,8 @@ def fold_code(
     summary = options.get("code-summary", "")
     if hidden or wish.code in ("fold", "open"):
         default = "Implementation" if has_card else "Code"
-        default = "Imports" if only_imports(code.source) else default
+        if code.exported and not has_card:
+            default = name_code(code.source)
         folded = hidden or wish.code == "fold"
         yield replace(code, folded=folded, summary=summary or default)
     else:
