@@ -6,7 +6,7 @@ cache for generating.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,11 @@ from torch.nn import functional as F
 from litml.train.device import TrainError
 
 __all__ = [
+    "Kind",
+    "Positions",
+    "Norm",
+    "Activation",
+    "WORDS",
     "TransformerError",
     "TransformerConfig",
     "make_turns",
@@ -39,6 +44,18 @@ __all__ = [
 
 # ## The configuration
 # %% TransformerConfig
+Kind = Literal["decoder", "encoder", "encoder-decoder"]
+Positions = Literal["rotary", "learned", "none"]
+Norm = Literal["rms", "layer"]
+Activation = Literal["gelu", "gelu-tanh", "relu", "swiglu"]
+WORDS = {
+    "kind": get_args(Kind),
+    "positions": get_args(Positions),
+    "norm": get_args(Norm),
+    "activation": get_args(Activation),
+}
+
+
 class TransformerError(TrainError):
     """The configuration, or what a model is called with, makes no sense."""
 
@@ -53,17 +70,26 @@ class TransformerConfig:
     heads: int = 4
     layers: int = 4  # of the encoder, and of the decoder
     hidden: int | None = None  # width inside of a feed-forward; None: 4 * width
-    kind: Literal["decoder", "encoder", "encoder-decoder"] = "decoder"
-    positions: Literal["rotary", "learned", "none"] = "rotary"
-    norm: Literal["rms", "layer"] = "rms"
+    kind: Kind = "decoder"
+    positions: Positions = "rotary"
+    norm: Norm = "rms"
     norm_first: bool = True
-    activation: Literal["gelu", "gelu-tanh", "relu", "swiglu"] = "gelu"
+    activation: Activation = "gelu"
     bias: bool = False
     tie: bool = True  # one matrix reads tokens and writes them
     dropout: float = 0.0
     epsilon: float = 1e-5  # of the norms
 
     def __post_init__(self) -> None:
+        for name, words in WORDS.items():
+            if getattr(self, name) not in words:
+                text = f"{name} is {getattr(self, name)!r}"
+                raise TransformerError(text, hint=f"one of {', '.join(words)}")
+        if not 0 <= self.dropout < 1:
+            raise TransformerError(f"dropout is {self.dropout}: a share below 1")
+        for name in ("vocabulary", "context", "width", "heads", "layers"):
+            if getattr(self, name) < 1:
+                raise TransformerError(f"{name} is {getattr(self, name)}: at least 1")
         if self.width % self.heads:
             raise TransformerError(
                 f"a width of {self.width} cannot be shared by {self.heads} heads"
@@ -73,9 +99,6 @@ class TransformerConfig:
                 f"a head of {self.width // self.heads} numbers has no pairs to turn",
                 hint="an even head width, or learned positions",
             )
-        for name in ("vocabulary", "context", "width", "heads", "layers"):
-            if getattr(self, name) < 1:
-                raise TransformerError(f"{name} is {getattr(self, name)}: at least 1")
 
 
 # ## Positions
