@@ -27,6 +27,7 @@ __all__ = [
     "order_path",
     "is_rendered",
     "is_answer",
+    "is_foreign",
 ]
 
 
@@ -77,10 +78,11 @@ LIBRARIES = (
 @cache
 def engine_key() -> str:
     """Return the key of the program: litml's modules, and what they build on."""
-    modules = sorted(Path(litml.__file__).parent.glob("*.py"))
-    return make_key(
-        *map(find_version, LIBRARIES), *(one.read_bytes() for one in modules)
-    )
+    folder = Path(litml.__file__).parent
+    modules = [path.read_bytes() for path in sorted(folder.glob("*.py"))]
+    inventories = [path.stat() for path in sorted(folder.glob("inventories/*"))]
+    sizes = [str(status.st_size) for status in inventories]
+    return make_key(*map(find_version, LIBRARIES), *modules, *sizes)
 
 
 def find_version(name: str) -> str:
@@ -298,7 +300,14 @@ def is_answer(
 ) -> bool:
     """Would a page that asks for a name be told the same again?"""
     if not name.startswith("file:"):
-        return directory(name, module) == found
+        own = directory.find(name, module)
+        # What other sites have is the same: their inventories are in the order's key.
+        return own == found if own or not is_foreign(found) else True
     from litml.safe import answer, read_inside
 
     return answer(name, module, directory, read_inside(shop.root)) == found
+
+
+def is_foreign(url: str | None) -> bool:
+    """Is it the address of something on another site?"""
+    return url is not None and "://" in url

@@ -2,8 +2,7 @@
 """Which notebooks become pages, what is known of each, and where a name leads."""
 
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from functools import cache
@@ -12,9 +11,10 @@ from typing import Any
 
 from litml.cells import split_head
 from litml.docs_settings import DocsSettings
+from litml.inventory import Entry, Inventory, Resolver, list_entries
 from litml.links import Outline
 from litml.navigation import name_pages
-from litml.page import Heading, Link, Remark
+from litml.page import Heading, Link, Remark, Symbol
 from litml.project import Project, default_module, list_notebooks
 from litml.store import make_key
 from litml.text import parse_source
@@ -30,8 +30,6 @@ __all__ = [
     "Result",
     "facts_of",
     "result_of",
-    "Resolve",
-    "nowhere",
     "Directory",
     "Shop",
     "Places",
@@ -115,7 +113,7 @@ def module_key(packages: Path, name: str) -> str:
 class Facts:
     """What the site, and other pages, have to know of a page.
 
-    `symbols` are the qualified names in its module that have a card. `uses` are what
+    `symbols` are qualified names in its module, each with its kind. `uses` are what
     its cells use. `needs` are keys of the modules that it depends on beside its own.
     """
 
@@ -125,7 +123,7 @@ class Facts:
     title: str
     summary: str
     module: str = ""
-    symbols: tuple[str, ...] = ()
+    symbols: tuple[tuple[str, str], ...] = ()
     uses: Any = None
     needs: Mapping[str, str] = field(default_factory=dict)
     front: Mapping[str, Any] = field(default_factory=dict)
@@ -145,12 +143,13 @@ class Result:
 
 # %% from_tree
 def facts_of(tree: Mapping[str, Any]) -> Facts:
-    """Read facts back from JSON; raises `TypeError` or `KeyError` if it is none."""
-    return Facts(**{**tree, "symbols": tuple(tree["symbols"])})
+    """Read facts back from JSON; raises as any wrong data do."""
+    symbols = tuple((name, kind) for name, kind in tree["symbols"])
+    return Facts(**{**tree, "symbols": symbols})
 
 
 def result_of(tree: Mapping[str, Any]) -> Result:
-    """Read a result back from JSON; raises `TypeError` or `KeyError` if it is none."""
+    """Read a result back from JSON; raises as any wrong data do."""
     told = dict(tree["outline"])
     told["ids"] = tuple(told["ids"])
     for name, kind in (("headings", Heading), ("links", Link), ("remarks", Remark)):
@@ -161,46 +160,39 @@ def result_of(tree: Mapping[str, Any]) -> Result:
 
 # ## Where a name leads
 # %% Directory
-Resolve = Callable[[str, str], str | None]
-
-
-def nowhere(name: str, module: str) -> str | None:
-    """Know nothing."""
-    return None
-
-
 class Directory:
     """The addresses of all symbols, modules and pages, from the site's root."""
 
     def __init__(
-        self, pages: Iterable[Facts], package: str = "", others: Resolve = nowhere
+        self, pages: Iterable[Facts], inventories: Iterable[Inventory] = ()
     ) -> None:
-        self.paths: dict[str, str] = {}
-        self.others = others
-        self.package = package
-        named: dict[str, str] = {}
-        counts: Counter[str] = Counter()
+        self.pages: dict[str, str] = {}
+        self.modules: dict[str, str] = {}
+        self.places: dict[str, str] = {}
+        self.symbols: list[Symbol] = []
         for page in pages:
             url = f"{page.name}.html"
-            self.paths[page.notebook] = url
+            self.pages[page.notebook] = url
             if page.module:
-                self.paths.setdefault(page.module, url)
-            for symbol in page.symbols:
-                self.paths.setdefault(f"{page.module}.{symbol}", f"{url}#{symbol}")
-                named[symbol] = f"{url}#{symbol}"
-                counts[symbol] += 1
-        self.names = {name: url for name, url in named.items() if counts[name] == 1}
+                self.modules.setdefault(page.module, url)
+            for name, kind in page.symbols:
+                symbol = Symbol(name, page.module, kind)
+                self.symbols.append(symbol)
+                self.places.setdefault(symbol.path, f"{url}#{name}")
+        self.resolver = Resolver(self.places, inventories)
 
     def find(self, name: str, module: str = "") -> str | None:
         """Return the address that a name has on this site, or None."""
-        known = self.paths
-        found = known.get(f"{module}.{name}") if module else None
-        found = found or (known.get(name) if "." in name else None)
-        return found or known.get(f"{self.package}.{name}") or self.names.get(name)
+        found = self.pages.get(name) or self.modules.get(name)
+        return found or self.resolver.find_own(name, module)
 
     def __call__(self, name: str, module: str = "") -> str | None:
         """Return where a name leads, on this site or on another."""
-        return self.find(name, module) or self.others(name, module)
+        return self.find(name, module) or self.resolver.find_foreign(name)
+
+    def list_entries(self) -> list[Entry]:
+        """Return what other projects may link to."""
+        return list_entries(self.places, self.symbols, self.modules)
 
 
 # ## What is to be done

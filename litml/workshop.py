@@ -103,7 +103,7 @@ def make_one(source: Source, shop: Shop) -> Facts:
         page.title,
         page.summary,
         page.module,
-        tuple(dict.fromkeys(symbol.name for symbol in page.symbols)),
+        tuple({symbol.name: symbol.kind for symbol in page.symbols}.items()),
         needs={name: module_key(shop.packages, name) for name in needs},
         front=page.front,
     )
