@@ -29,7 +29,7 @@ from litml.train.device import (
 from litml.train.events import Method, Run, Stateful, find_methods, fire
 from litml.train.metrics import Mean, Measure, Metric, Totals, read_means
 from litml.train.state import find_state, read_state, restore
-from litml.train.step import Stepper, call_model, count_samples, name_layer
+from litml.train.step import Stepper, call_loss, call_model, count_samples, name_layer
 from litml.train.world import World
 
 __all__ = [
@@ -139,7 +139,7 @@ class Trainer:
             for batch in loader:
                 inputs, target = move(batch, device)
                 output = call_model(self.forward, inputs)
-                loss = self.loss(output, target)
+                loss = call_loss(self.loss, output, target)
                 totals.add(loss, output, target, self.weigh(batch))
         if batch is None:
             raise TrainError("the loader to evaluate with is empty")
@@ -204,7 +204,8 @@ class Loop:
     def train_epoch(self) -> None:
         """Take the steps of an epoch."""
         run, stepper, methods = self.run, self.stepper, self.methods
-        while batches := self.train.take(self.trainer.accumulate):
+        count = self.trainer.accumulate
+        while not run.stopping and (batches := self.train.take(count)):
             fire(methods["on_step_start"], run)
             weight = stepper.compute(run, batches)
             stepper.unscale()
@@ -214,8 +215,6 @@ class Loop:
             self.seen.add(run.loss, weight)
             self.listen()
             fire(methods["on_step_end"], run)
-            if run.stopping:
-                break
 
     def validate(self, valid: Batches) -> None:
         """Measure the model on data that it does not learn from."""

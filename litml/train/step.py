@@ -16,7 +16,14 @@ from litml.train.device import TrainError, move
 from litml.train.events import Run
 from litml.train.world import World
 
-__all__ = ["count_samples", "call_model", "name_layer", "describe", "Stepper"]
+__all__ = [
+    "count_samples",
+    "call_model",
+    "call_loss",
+    "name_layer",
+    "describe",
+    "Stepper",
+]
 
 
 # ## How much a batch counts
@@ -43,8 +50,13 @@ def call_model(model: Callable[..., Any], inputs: Any) -> Any:
 
 
 # %% name-layer
+def call_loss(loss: Callable[[Any, Any], Tensor], output: Any, target: Any) -> Tensor:
+    """Return the loss; a frame of its own tells where an exception is from."""
+    return loss(output, target)
+
+
 def name_layer(error: BaseException, model: nn.Module) -> None:
-    """Add to an exception the layer it was raised in, and what that was given."""
+    """Add to an exception where it was raised, in a layer or in the loss."""
     names = {id(layer): name for name, layer in model.named_modules()}
     note = ""
     trace = error.__traceback__
@@ -55,6 +67,8 @@ def name_layer(error: BaseException, model: nn.Module) -> None:
             name = names[id(owner)] or "(the model itself)"
             shown = str(owner).partition("\n")[0]
             note = f"in layer `{name}`, {shown}, given {describe(frame.f_locals)}"
+        elif frame.f_code is call_loss.__code__:
+            note = f"in the loss, given {describe(frame.f_locals)}"
     if note:
         error.add_note(note)
 
@@ -90,7 +104,8 @@ class Stepper:
             run.batch = inputs, target = move(batch, run.device)
             with self.world.hold(self.forward, last=i == len(shares) - 1):
                 with self.context:
-                    loss = self.loss(call_model(self.forward, inputs), target)
+                    output = call_model(self.forward, inputs)
+                    loss = call_loss(self.loss, output, target)
                 part = loss if share == 1 else loss * share
                 scaled = self.scaler.scale(part) if self.scaler else part
                 scaled.backward()  # type: ignore[no-untyped-call]

@@ -89,8 +89,13 @@ def make_trainer(*callbacks: object, **more: Any) -> Trainer:
     model = more.pop("model", None) or make_net()
     optimizer = torch.optim.AdamW(model.parameters(), lr=more.pop("lr", 0.01))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.05, total_steps=100)
-    settings = {"device": "cpu", "schedule": schedule, "callbacks": callbacks}
-    return Trainer(model, nn.functional.mse_loss, optimizer, **{**settings, **more})
+    settings = {
+        "loss": nn.functional.mse_loss,
+        "schedule": schedule,
+        "callbacks": callbacks,
+        "device": "cpu",
+    }
+    return Trainer(model, optimizer=optimizer, **{**settings, **more})
 
 
 def make_batches(kind: str) -> Iterable[Any]:

@@ -1,0 +1,340 @@
+"""The loop: what is called when, what a step is, what is measured."""
+
+import subprocess
+import sys
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from training import (
+    X,
+    Y,
+    DataLoader,
+    Losses,
+    TensorDataset,
+    make_batches,
+    make_net,
+    make_trainer,
+    nn,
+    same,
+    torch,
+    weights,
+)
+
+from litml.train import EVENTS, Run, Trainer, TrainError, accuracy
+from litml.train.device import make_scaler
+from litml.train.step import Stepper
+
+LIST = make_batches("list")
+
+
+def test_import_costs_little() -> None:
+    """Counted in modules: nothing heavy comes with it but torch."""
+    script = """if True:
+        import sys, torch
+        before = set(sys.modules)
+        import litml.train
+        print(*sorted(set(sys.modules) - before))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    roots = {name.partition(".")[0] for name in done.stdout.split()}
+    assert roots <= {"litml", "torch", "torchdata", "safetensors", "_hashlib"} | set(
+        sys.stdlib_module_names
+    )
+    heavy = {"torchdata.nodes", "torch._dynamo", "torch._inductor", "torch.distributed"}
+    assert not heavy & set(done.stdout.split())
+    assert len(done.stdout.split()) < 100
+
+
+class Record:
+    """Every event, with the place where it happened."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, int, int]] = []
+        for event in EVENTS:
+            setattr(self, event, self.note(event))
+
+    def note(self, event: str) -> Any:
+        return lambda run: self.seen.append((event[3:], run.epoch, run.step))
+
+
+def test_the_order_of_events() -> None:
+    record = Record()
+    make_trainer(record).fit(LIST[:2], LIST[2:], epochs=2)
+    step = ["step_start", "gradients", "step_end"]
+    valid = ["validation_start", "validation_end"]
+    epoch = ["epoch_start", *step, *step, *valid, "epoch_end"]
+    assert [name for name, _, _ in record.seen] == [
+        "fit_start",
+        *epoch,
+        *epoch,
+        "fit_end",
+    ]
+    assert record.seen[3:5] == [("gradients", 0, 0), ("step_end", 0, 1)]
+    assert record.seen[-2:] == [("epoch_end", 1, 4), ("fit_end", 2, 4)]
+
+
+def test_logs_are_complete_when_an_epoch_ends() -> None:
+    seen: list[Any] = []
+
+    class Look:
+        def on_validation_end(self, run: Run) -> None:
+            seen.append((dict(run.logs), len(run.history)))
+
+        def on_epoch_end(self, run: Run) -> None:
+            run.logs["rate"] = 0.5
+            seen.append((dict(run.logs), len(run.history)))
+
+    history = make_trainer(Look(), metrics={"half": lambda o, t: o.sum() * 0}).fit(
+        LIST, LIST
+    )
+    names = ["train_loss", "valid_loss", "valid_half"]
+    assert [list(logs) for logs, _ in seen] == [names, [*names, "rate"]]
+    assert [count for _, count in seen] == [0, 1]
+    assert list(history[0]) == [*names, "rate"]
+
+
+def test_the_loop_is_the_one_by_hand() -> None:
+    """Bit for bit, with dropout, schedule and clipping."""
+    trainer = make_trainer(clip=0.1)
+    trainer.fit(LIST, epochs=2)
+    other = make_trainer()
+    model, optimizer, schedule = other.model, other.optimizer, other.schedule
+    torch.manual_seed(0)
+    model.train()
+    for x, y in LIST * 2:
+        nn.functional.mse_loss(model(x), y).backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+    assert same(weights(trainer), weights(other))
+
+
+@pytest.mark.parametrize("accumulate, batch", [(3, 24), (2, 16), (6, 44), (9, 44)])
+def test_accumulation_equals_the_large_batch(accumulate: int, batch: int) -> None:
+    """With a last batch that is smaller, in a step with fewer batches."""
+
+    def fit(size: int, accumulate: int) -> Any:
+        torch.manual_seed(1)
+        model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 1))
+        losses = Losses()
+        trainer = Trainer(
+            model,
+            nn.functional.mse_loss,
+            torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9),
+            callbacks=[losses],
+            accumulate=accumulate,
+            clip=1.0,
+            device="cpu",
+        )
+        history = trainer.fit(DataLoader(TensorDataset(X, Y), size), epochs=5)
+        return losses.values, history, weights(trainer)
+
+    losses, history, small = fit(8, accumulate)
+    expected, wanted, large = fit(batch, 1)
+    assert losses == pytest.approx(expected, rel=1e-6)
+    assert history == [pytest.approx(one, rel=1e-6) for one in wanted]
+    for name, value in large.items():
+        torch.testing.assert_close(small[name], value, rtol=1e-6, atol=1e-6)
+
+
+def test_tokens_are_what_a_loss_is_a_mean_over() -> None:
+    """Sequences padded with 0: two micro-batches with unlike numbers of tokens."""
+    torch.manual_seed(2)
+    tokens = torch.randint(1, 9, (6, 12))
+    for row, length in enumerate([12, 11, 9, 3, 2, 1]):
+        tokens[row, length:] = 0
+
+    def loss(output: Any, target: Any) -> Any:
+        return nn.functional.cross_entropy(
+            output.transpose(1, 2), target, ignore_index=0
+        )
+
+    def fit(size: int) -> Any:
+        torch.manual_seed(3)
+        model = nn.Sequential(nn.Embedding(9, 8), nn.Linear(8, 9))
+        batches = list(zip(tokens.split(size), tokens.split(size), strict=True))
+        trainer = Trainer(
+            model,
+            loss,
+            torch.optim.SGD(model.parameters(), lr=1.0),
+            accumulate=6 // size,
+            weigh=lambda batch: int((batch[1] != 0).sum()),
+            device="cpu",
+        )
+        return trainer.fit(batches), trainer.evaluate(batches), weights(trainer)
+
+    one, ours, small = fit(3)
+    other, expected, large = fit(6)
+    assert one[0] == pytest.approx(other[0], rel=1e-6)
+    assert ours == pytest.approx(expected, rel=1e-6)
+    for name, value in large.items():
+        torch.testing.assert_close(small[name], value, rtol=1e-6, atol=1e-6)
+
+
+def test_nothing_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step reads no tensor; an epoch reads one."""
+    reads: list[str] = []
+    for name in ("item", "tolist", "cpu", "numpy", "__bool__", "__float__", "__int__"):
+        original = getattr(torch.Tensor, name)
+
+        def watched(self: Any, *args: Any, _: Any = (name, original)) -> Any:
+            if "optim" not in sys._getframe(1).f_code.co_filename:
+                reads.append(_[0])
+            return _[1](self, *args)
+
+        monkeypatch.setattr(torch.Tensor, name, watched)
+    model = nn.Linear(6, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    trainer = Trainer(model, nn.functional.mse_loss, optimizer, clip=1, device="cpu")
+    trainer.fit(LIST * 5, epochs=2)
+    assert reads == ["tolist", "tolist"]
+
+
+def test_evaluation_weighs_samples_and_leaves_the_model_alone() -> None:
+    trainer = make_trainer(metrics={"mean": lambda output, target: target.mean()})
+    trainer.model[1].eval()
+    state = torch.get_rng_state()
+    found = trainer.evaluate(LIST)
+    assert [layer.training for layer in trainer.model][:3] == [True, False, True]
+    assert torch.equal(torch.get_rng_state(), state)
+    trainer.model.eval()
+    with torch.no_grad():
+        loss = nn.functional.mse_loss(trainer.model(X), Y).item()
+    assert found["loss"] == pytest.approx(loss, rel=1e-6)
+    assert found["mean"] == pytest.approx(Y.mean().item(), rel=1e-6)
+    torch.testing.assert_close(trainer.predict(LIST), trainer.model(X).detach())
+    torch.testing.assert_close(trainer.predict([X]), trainer.model(X).detach())
+
+
+def test_several_inputs() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(6, 1)
+
+        def forward(self, left: Any, right: Any) -> Any:
+            return self.layer(left - right)
+
+    for inputs in ((X, X / 2), [X, X / 2], {"right": X / 2, "left": X}):
+        trainer = make_trainer(model=Net())
+        trainer.fit([(inputs, Y)])
+        assert trainer.predict([(inputs, Y)]).shape == (44, 1)
+
+
+def test_a_run_can_be_stopped_in_an_epoch_or_at_its_end() -> None:
+    class Stop:
+        def __init__(self, event: str) -> None:
+            setattr(self, event, lambda run: run.stop("enough"))
+
+    for event, epochs, steps in [
+        ("on_step_end", 0, 1),
+        ("on_epoch_start", 0, 0),
+        ("on_epoch_end", 1, 6),
+        ("on_validation_end", 1, 6),
+    ]:
+        record = Record()
+        history = make_trainer(Stop(event), record).fit(LIST, LIST, epochs=3)
+        assert len(history) == epochs
+        assert record.seen[-1] == ("fit_end", epochs, steps)
+
+
+def test_half_precision_computes_in_it_and_keeps_weights_whole() -> None:
+    seen = set()
+
+    def loss(output: Any, target: Any) -> Any:
+        seen.add(output.dtype)
+        return nn.functional.mse_loss(output.float(), target)
+
+    for precision in ("bfloat16", "float16"):
+        trainer = make_trainer(precision=precision, loss=loss)
+        history = trainer.fit(LIST, epochs=3)
+        assert history[-1]["train_loss"] < history[0]["train_loss"]
+        assert {p.dtype for p in trainer.model.parameters()} == {torch.float32}
+    assert seen == {torch.bfloat16, torch.float16}
+
+
+def test_gradients_are_unscaled_for_callbacks_and_overflow_changes_nothing() -> None:
+    norms = []
+
+    class Watch:
+        def on_gradients(self, run: Run) -> None:
+            norms.append([p.grad.norm().item() for p in run.model.parameters()])  # type: ignore[union-attr]
+
+    def small(output: Any, target: Any) -> Any:
+        return 0.01 * nn.functional.mse_loss(output, target)
+
+    for precision in ("float32", "float16"):
+        torch.manual_seed(4)
+        more = {"precision": precision, "loss": small, "model": nn.Linear(6, 1)}
+        make_trainer(Watch(), **more).fit(LIST[:1])
+    assert norms[1] == pytest.approx(norms[0], rel=0.02)
+
+    model = nn.Linear(6, 1)
+    before = [p.clone() for p in model.parameters()]
+    trainer = make_trainer(precision="float16", model=model)
+    trainer.fit([(X, Y * 1e30)])
+    assert all(
+        torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True)
+    )
+    assert trainer.schedule.last_epoch == 0  # type: ignore[union-attr]
+
+
+def test_compiled_models_keep_the_names_of_their_weights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls = []
+
+    def compile(model: Any) -> Any:
+        calls.append(model)
+        return lambda *args: model(*args)
+
+    monkeypatch.setattr(torch, "compile", compile)
+    trainer = make_trainer(compile=True)
+    trainer.fit(LIST, LIST)
+    assert calls == [trainer.model]
+    assert list(weights(trainer)) == list(make_net().state_dict())
+
+
+@pytest.mark.slow  # the compiler takes its time
+def test_compiled_for_real() -> None:
+    plain, compiled = make_trainer(), make_trainer(compile=True)
+    one, other = (t.fit(LIST[:5], LIST[:5], epochs=2) for t in (plain, compiled))
+    assert one[0]["valid_loss"] == pytest.approx(other[0]["valid_loss"], rel=0.2)
+
+
+def test_accuracy_of_classes_and_of_yes_or_no() -> None:
+    scores = torch.tensor([[1.0, 2.0], [3.0, 0.0]])
+    assert accuracy(scores, torch.tensor([1, 1])) == 0.5
+    assert accuracy(scores[:, 0] - 2, torch.tensor([0.0, 1.0])) == 1
+    pixels = torch.zeros(2, 3, 4, 4)
+    assert accuracy(pixels, torch.zeros(2, 4, 4)) == 1
+    with pytest.raises(TrainError):
+        accuracy(scores, torch.zeros(2, 1))
+
+
+def test_the_second_fit_starts_from_the_weights_of_the_first() -> None:
+    trainer = make_trainer()
+    first = trainer.fit(LIST, epochs=3)
+    second = trainer.fit(LIST, epochs=3)
+    assert len(second) == 3 and second[0]["train_loss"] < first[0]["train_loss"]
+
+
+def test_what_a_run_and_a_step_know() -> None:
+    """The names that callbacks and other worlds rely on."""
+    assert {"model", "optimizer", "schedule", "device", "epoch", "epochs", "step"} | {
+        "batch",
+        "loss",
+        "logs",
+        "history",
+        "stopping",
+        "error",
+        "parts",
+        "world",
+        "epoch_steps",
+    } == {one.name for one in fields(Run)}
+    assert make_scaler("float16", torch.device("cpu")) is not None
+    assert "world" in {one.name for one in fields(Stepper)}
