@@ -1,0 +1,219 @@
+# Exported from nbs/15g_backlinks.ipynb. Edit either side, then run `litml sync`.
+"""Who uses a thing, and who tests it: found from the names that cells use."""
+
+import ast
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from litml.page import Code, Page, Prose
+
+__all__ = [
+    "CellUses",
+    "PageUses",
+    "read_uses",
+    "uses_from_json",
+    "Places",
+    "MANY",
+    "link_uses",
+    "note_use",
+    "find_paths",
+    "find_method",
+]
+
+
+# ## The names in a cell
+# %% list_names
+def parse(source: str) -> ast.Module | None:
+    """Parse a cell; None for one that is not Python, as one with magics."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.parse(source)
+    except (SyntaxError, ValueError):
+        return None
+
+
+def list_names(tree: ast.Module) -> list[str]:
+    """Return the dotted names that code uses, each once."""
+    return list(dict.fromkeys(filter(None, map(dotted, ast.walk(tree)))))
+
+
+def dotted(node: ast.AST) -> str:
+    """Return a name or a chain of attributes; `.x` is an attribute of something."""
+    if isinstance(node, ast.Name):
+        return node.id if isinstance(node.ctx, ast.Load) else ""
+    if isinstance(node, ast.Attribute):
+        return f"{dotted(node.value)}.{node.attr}"
+    return ""
+
+
+# %% is_test
+def is_test(tree: ast.Module) -> bool:
+    """Does a cell check what it runs?"""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assert):
+            return True
+        if isinstance(node, ast.Call):
+            name = dotted(node.func).rpartition(".")[2]
+            if name.startswith("test") or name in ("raises", "expect_fail"):
+                return True
+    return False
+
+
+# ## A page
+# %% read_uses
+@dataclass(frozen=True, slots=True)
+class CellUses:
+    """The names that a cell uses. `kind` is `code`, `example` or `test`."""
+
+    cell: str
+    kind: str
+    heading: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PageUses:
+    """What a page uses; `imports` are names with their paths, `stars` modules."""
+
+    name: str
+    title: str
+    module: str = ""
+    symbols: tuple[str, ...] = ()
+    imports: Mapping[str, str] = field(default_factory=dict)
+    stars: tuple[str, ...] = ()
+    cells: tuple[CellUses, ...] = ()
+
+
+def read_uses(page: Page) -> PageUses:
+    """Return what the cells of a page use."""
+    imports: dict[str, str] = {}
+    stars: list[str] = []
+    cells = []
+    heading = ""
+    for block in page.blocks:
+        if isinstance(block, Prose):
+            heading = last_heading(block.source) or heading
+        elif isinstance(block, Code) and (tree := parse(block.source)):
+            imported = (
+                list_imports(tree, page.module) if "import" in block.source else ()
+            )
+            for name, path in imported:
+                stars += [path] if name == "*" else []
+                imports |= {name: path} if name != "*" else {}
+            kind = "code" if block.exported else "test" if is_test(tree) else "example"
+            cells.append(CellUses(block.cell, kind, heading, tuple(list_names(tree))))
+    symbols = tuple(one.name for one in page.symbols)
+    return PageUses(
+        page.name,
+        page.title,
+        page.module,
+        symbols,
+        imports,
+        tuple(dict.fromkeys(stars)),
+        tuple(cells),
+    )
+
+
+def uses_from_json(tree: Mapping[str, Any]) -> PageUses:
+    """Read what `dataclasses.asdict` made of a page's uses, also through JSON."""
+    cells = tuple(
+        CellUses(**{**one, "names": tuple(one["names"])}) for one in tree["cells"]
+    )
+    lists = {key: tuple(tree[key]) for key in ("symbols", "stars")}
+    return PageUses(**{**tree, **lists, "cells": cells})
+
+
+# %% last_heading
+def last_heading(source: str) -> str:
+    """Return the last heading in some Markdown, without its marks."""
+    lines = [line for line in source.split("\n") if line.startswith("#")]
+    return lines[-1].strip("# `") if lines else ""
+
+
+def list_imports(tree: ast.Module, module: str) -> Iterator[tuple[str, str]]:
+    """Yield the names that imports bind, with their paths; a star for everything."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for one in node.names:
+                top = one.name.partition(".")[0]
+                yield (one.asname, one.name) if one.asname else (top, top)
+        elif isinstance(node, ast.ImportFrom):
+            above = module.split(".")[: -node.level] if node.level else []
+            path = ".".join([*above, *([node.module] if node.module else [])])
+            for one in node.names:
+                name = one.asname or one.name
+                yield name, path if name == "*" else f"{path}.{one.name}"
+
+
+# ## The site
+# %% link_uses
+Places = tuple[str, ...]  # each an address and a title
+MANY = 8  # places that a card names of a kind
+
+
+def link_uses(pages: Iterable[PageUses]) -> dict[str, dict[str, tuple[Places, Places]]]:
+    """Return, by module and name, the places that use and that test each symbol."""
+    pages = sorted(pages, key=lambda page: page.name)
+    owners = {f"{one.module}.{name}": one for one in pages for name in one.symbols}
+    known = {path: path for path in owners} | {
+        f"{page.module}.{name}": path  # passed on, as by a package's `__init__`
+        for page in pages
+        for name, path in page.imports.items()
+        if path in owners and f"{page.module}.{name}" not in owners
+    }
+    found: dict[str, tuple[dict[str, str], dict[str, str]]] = {}
+    for page in pages:
+        for cell in page.cells:
+            for path in find_paths(cell.names, page, known):
+                note_use(found.setdefault(path, ({}, {})), cell, page, owners[path])
+    linked: dict[str, dict[str, tuple[Places, Places]]] = {}
+    for path, (used, tested) in found.items():
+        module = owners[path].module
+        places = tuple([*used.values()][:MANY]), tuple([*tested.values()][:MANY])
+        if any(places):
+            linked.setdefault(module, {})[path.removeprefix(f"{module}.")] = places
+    return linked
+
+
+def note_use(
+    places: tuple[dict[str, str], dict[str, str]],
+    cell: CellUses,
+    page: PageUses,
+    owner: PageUses,
+) -> None:
+    """Note a use, or a test, of something; its own page comes first."""
+    used, tested = places
+    title = cell.heading if page is owner and cell.heading else page.title
+    place = f"{page.name}.html#cell-{cell.cell} {title}"
+    if cell.kind == "test" and page is owner and page.name not in tested:
+        others = [*tested.items()]
+        tested.clear()
+        tested.update([(page.name, place), *others])
+    elif cell.kind == "test":
+        tested.setdefault(page.name, place)
+    elif page is not owner:
+        used.setdefault(page.name, place)
+
+
+def find_paths(
+    names: Iterable[str], page: PageUses, known: Mapping[str, str]
+) -> set[str]:
+    """Return the paths of known symbols that names on a page stand for."""
+    found = set()
+    for name in names:
+        first, dot, rest = name.partition(".")
+        starts = [page.imports.get(first, f"{page.module}.{first}")]
+        starts += [f"{star}.{first}" for star in page.stars]
+        paths = [f"{start}{dot}{rest}" for start in starts]
+        paths += find_method(name.rpartition(".")[2], page) if dot else []
+        found |= {next((known[one] for one in paths if one in known), "")}
+    return found - {""}
+
+
+def find_method(name: str, page: PageUses) -> list[str]:
+    """Return the path of a method of the page's module, if only one has this name."""
+    methods = [one for one in page.symbols if one.endswith(f".{name}")]
+    return [f"{page.module}.{methods[0]}"] if len(methods) == 1 else []
