@@ -46,7 +46,8 @@ def read_axes(hint: Any) -> tuple[str, ...]:
     axes = tuple(hint.dim_str.split())
     for i, axis in enumerate(axes):
         word = axis.removeprefix("*") if i == 0 else axis
-        if not (word.isidentifier() or word.isdigit() or (i == 0 and word == "...")):
+        named = word.isidentifier() and word != "_"
+        if not (named or word.isdigit() or (i == 0 and word == "...")):
             text = f"{show_type(hint)}: the axis {axis!r} says nothing to compose by"
             raise CompositionError(text, hint=HOW)
     return axes

@@ -48,6 +48,9 @@ __all__ = [
     "pointwise",
     "join",
     "join_last",
+    "get_same",
+    "get_last",
+    "SHAPE",
     "same",
     "last",
     "Scan",
@@ -121,6 +124,10 @@ class Function(Arrow[A, B]):
     def __init__(
         self, name: str, compute: Callable[[A], B], takes: Any, gives: Any
     ) -> None:
+        if not name.isidentifier():
+            raise CompositionError(
+                f"{name!r} is no name of Python, so none of an arrow"
+            )
         takes, gives = (map_type(one, name_unknown) for one in (takes, gives))
         super().__init__(name, takes, gives)
         self.compute = compute
@@ -139,7 +146,11 @@ NUMBERS = itertools.count(1)
 
 
 def arrow(function: Callable[[A], B]) -> Arrow[A, B]:
-    """Return an arrow that has the type of a function's signature."""
+    """Return an arrow that has the type of a function's signature.
+
+    As a decorator it takes the function's place, and `pickle` looks for it there: a
+    model that is pickled whole needs both, `step = arrow(compute_step)`.
+    """
     hints = get_type_hints(function, include_extras=True)
     name = getattr(function, "__name__", "function")
     gives = hints.pop("return", None)
@@ -201,13 +212,23 @@ class Parts(Arrow[A, B]):
     def add(self, part: Arrow[Any, Any]) -> str:
         """Hold a part, and return the name it has here."""
         name, number = part.key, 2
-        while name in self.arrows and self.arrows[name] is not part:
-            if not isinstance(part, Parts):
+        while self.is_taken(name, part):
+            if (
+                not isinstance(part, Parts)
+                and name in self.arrows
+                and part.state_dict()
+            ):
                 text = f"two arrows are called {part.name!r}"
                 raise CompositionError(text, hint="to share weights, use one twice")
             name, number = f"{part.key}{number}", number + 1
         self.arrows[name] = part
         return name
+
+    def is_taken(self, name: str, part: Arrow[Any, Any]) -> bool:
+        """Is a name that of another part, or of something that every module has?"""
+        if name in self.arrows:
+            return self.arrows[name] is not part
+        return hasattr(self.arrows, name)
 
     def parts(self) -> list[Arrow[Any, Any]]:
         """Return the parts in their order."""
@@ -271,6 +292,7 @@ def linear(name: str, inputs: int, outputs: int) -> Arrow[Tensor, Tensor]:
 def pointwise(function: Callable[[Tensor], Tensor]) -> Arrow[Tensor, Tensor]:
     """Return the arrow of a function of each number: `pointwise(torch.tanh)`."""
     name = getattr(function, "__name__", type(function).__name__)
+    name = name if name.isidentifier() else "function"  # a lambda
     return Function(name, function, Float[Tensor, "*shape"], Float[Tensor, "*shape"])
 
 
@@ -287,17 +309,24 @@ def join_last(parts: tuple[Tensor, Tensor]) -> Tensor:
     return torch.cat(parts, dim=-1)
 
 
-@arrow
-def same(x: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
+def get_same(x: Tensor) -> Tensor:
     """Return what it is given."""
     return x
 
 
-# %% last
-@arrow
-def last(x: Shaped[Tensor, "batch time size"]) -> Shaped[Tensor, "batch size"]:
+def get_last(x: Tensor) -> Tensor:
     """Return the last of a sequence."""
     return x[:, -1]
+
+
+SHAPE = Shaped[Tensor, "*shape"]
+same = Function("same", get_same, SHAPE, SHAPE)
+last = Function(
+    "last",
+    get_last,
+    Shaped[Tensor, "batch time size"],
+    Shaped[Tensor, "batch size"],
+)
 
 
 # ## State
