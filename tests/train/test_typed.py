@@ -1,7 +1,9 @@
 """Arrows compose when their types do, and say so when they do not."""
 
 import copy
+import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -319,8 +321,9 @@ wrong: Arrow[Tensor, Tensor] = same | same
 def test_mypy_sees_the_types(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(PROGRAM)
     command = [sys.executable, "-m", "mypy", "--strict", "program.py"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    places = [
-        line.split(":")[1] for line in done.stdout.splitlines() if "error" in line
-    ]
-    assert [one for one in places if one.isdigit()] == ["7", "8", "9"], done.stdout
+    paths = {**os.environ, "MYPYPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=paths, capture_output=True, text=True
+    )
+    found = re.findall(r"^program\.py:(\d+): error", done.stdout, re.MULTILINE)
+    assert found == ["7", "8", "9"], done.stdout
