@@ -23,6 +23,7 @@ __all__ = [
     "Break",
     "ApiChanges",
     "compare_folders",
+    "load",
     "list_symbols",
     "describe",
     "show",
@@ -89,12 +90,11 @@ class ApiChanges:
 
 def compare_folders(old: Path, new: Path, package: str) -> ApiChanges:
     """Compare the package in one folder with that in another."""
-    before, after = (
-        griffe.load(package, search_paths=[folder], allow_inspection=False)
-        for folder in (old, new)
-    )
+    before, after = load(old, package), load(new, package)
     breaks = {
-        Break(one.obj.path, one.obj.module.path, describe(one))
+        Break(
+            one.obj.path.removesuffix(".__init__"), one.obj.module.path, describe(one)
+        )
         for one in griffe.find_breaking_changes(before, after)
         if one.kind is not griffe.BreakageKind.ATTRIBUTE_CHANGED_VALUE
     }
@@ -102,6 +102,12 @@ def compare_folders(old: Path, new: Path, package: str) -> ApiChanges:
     added = (one for one in list_symbols(new, package) if one.path not in known)
     ordered = sorted(breaks, key=lambda one: (one.module, one.path, one.what))
     return ApiChanges(tuple(ordered), tuple(added))
+
+
+def load(folder: Path, package: str) -> griffe.Object | griffe.Alias:
+    """Read the package in a folder, and not one of that name in the current folder."""
+    loader = griffe.GriffeLoader(search_paths=[folder], allow_inspection=False)
+    return loader.load(package, try_relative_path=False)
 
 
 def list_symbols(folder: Path, package: str) -> Iterator[Symbol]:

@@ -156,6 +156,7 @@ def read_class(found: griffe.Class, library: Library) -> Signature:
             maker = one.members.get(name)
             if isinstance(maker, griffe.Function):
                 made = drop_first(read_signature(maker, library))
+                made = replace(made, returns="", returned="")
                 return describe_from(made, read_docstring(found), returns=False)
         if is_dataclass(one, library) or set(RECORDS) & {*list_outside(one, library)}:
             return read_fields(one, library)
