@@ -9,7 +9,7 @@ NOTEBOOKS ?= nbs
 BIN = $(abspath $(VENV))/bin
 READY = $(VENV)/.ready
 
-.PHONY: demo test slow lint bench clean
+.PHONY: demo test slow lint bench docs clean
 
 demo: $(READY)  ## a first project, from nothing to a proven wheel
 	@PATH="$(BIN):$$PATH" sh tests/demo.sh
@@ -32,6 +32,9 @@ bench: $(READY)  ## litml beside other tools; prints ratios; better with a folde
 		case "$$script" in */clean/*|*/git/*) folder="$(NOTEBOOKS)";; *) folder=;; esac; \
 		$(BIN)/python "$$script" $$folder || exit 1; \
 	done
+
+docs: $(READY)  ## the documentation, in _site
+	$(BIN)/litml docs
 
 clean:  ## remove the environment and every cache
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

@@ -7,6 +7,7 @@ __all__ = [
     "Job",
     "Done",
     "LIBRARIES",
+    "MODULES",
     "engine_key",
     "find_version",
     "State",
@@ -36,7 +37,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -75,13 +76,18 @@ LIBRARIES = (
 )
 
 
+MODULES = """
+    cards cells docments formula front highlight inventory library notebook outputs page
+    pages patch prose render safe search signatures sources symbols text twins workshop
+""".split()
+
+
 @cache
 def engine_key() -> str:
-    """Return the key of the program: litml's modules, and what they build on."""
+    """Return the key of the program: what renders, and what it builds on."""
     folder = Path(litml.__file__).parent
-    modules = [path.read_bytes() for path in sorted(folder.glob("*.py"))]
-    inventories = [path.stat() for path in sorted(folder.glob("inventories/*"))]
-    sizes = [str(status.st_size) for status in inventories]
+    modules = [(folder / f"{name}.py").read_bytes() for name in MODULES]
+    sizes = [str(path.stat().st_size) for path in sorted(folder.glob("inventories/*"))]
     return make_key(*map(find_version, LIBRARIES), *modules, *sizes)
 
 
@@ -122,7 +128,7 @@ def load_state(store: Store, name: str) -> State:
 
 def save_state(store: Store, name: str, state: State) -> None:
     """Keep the state for the next build."""
-    store.write(name, engine_key(), asdict(state))
+    store.write(name, engine_key(), state)
 
 
 # ## Sharing the work

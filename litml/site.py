@@ -3,7 +3,8 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -141,9 +142,9 @@ class Build:
     @property
     def directory(self) -> Directory:
         """Where names lead."""
-        named = self.plan.settings.inventories
-        inventories = load_inventories(self.plan.project.root, named)
-        return Directory(self.state.facts.values(), inventories)
+        root, named = self.plan.project.root, self.plan.settings.inventories
+        load = partial(load_inventories, root, named)
+        return Directory(self.state.facts.values(), load)
 
 
 # %% start_build
@@ -451,6 +452,7 @@ def build_site(
     Raises `ConfigError`, `ThemeError` or `WriteError` for what concerns all of it.
     """
     build = start_build(plan, progress)
+    before = replace(build.state)
     rendered = run_rounds(build)
     frames = make_frames(build)
     write_pages(build, frames)
@@ -461,7 +463,8 @@ def build_site(
     state = build.state
     state.frames, state.keys = build.frames, build.keys
     state.stamps = build.target.stamps()
-    save_state(build.store, state_entry(plan), state)
+    if state != before:
+        save_state(build.store, state_entry(plan), state)
     files = (name for name in build.target.made if not name.endswith(".html"))
     outlines = (result.outline for _, _, result in build.pages)
     return SiteReport(

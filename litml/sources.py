@@ -2,7 +2,7 @@
 """Which notebooks become pages, what is known of each, and where a name leads."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from functools import cache
@@ -161,11 +161,18 @@ def result_of(tree: Mapping[str, Any]) -> Result:
 # ## Where a name leads
 # %% Directory
 class Directory:
-    """The addresses of all symbols, modules and pages, from the site's root."""
+    """The addresses of all symbols, modules and pages, from the site's root.
+
+    `load` gives the inventories of other sites, when one is first asked for.
+    """
 
     def __init__(
-        self, pages: Iterable[Facts], inventories: Iterable[Inventory] = ()
+        self,
+        pages: Iterable[Facts],
+        load: Callable[[], Iterable[Inventory]] = tuple,
     ) -> None:
+        self.load = load
+        self.others: Resolver | None = None
         self.pages: dict[str, str] = {}
         self.modules: dict[str, str] = {}
         self.places: dict[str, str] = {}
@@ -179,7 +186,7 @@ class Directory:
                 symbol = Symbol(name, page.module, kind)
                 self.symbols.append(symbol)
                 self.places.setdefault(symbol.path, f"{url}#{name}")
-        self.resolver = Resolver(self.places, inventories)
+        self.resolver = Resolver(self.places)
 
     def find(self, name: str, module: str = "") -> str | None:
         """Return the address that a name has on this site, or None."""
@@ -188,7 +195,11 @@ class Directory:
 
     def __call__(self, name: str, module: str = "") -> str | None:
         """Return where a name leads, on this site or on another."""
-        return self.find(name, module) or self.resolver.find_foreign(name)
+        if own := self.find(name, module):
+            return own
+        if self.others is None:
+            self.others = Resolver({}, self.load())
+        return self.others.find_foreign(name)
 
     def list_entries(self) -> list[Entry]:
         """Return what other projects may link to."""

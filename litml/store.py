@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import fields, is_dataclass
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from litml.files import WriteError, replace_file
 from litml.notebook import Location
 
-__all__ = ["make_key", "Store", "LIST", "Target", "is_inner"]
+__all__ = ["make_key", "Store", "plain", "LIST", "Target", "is_inner"]
 
 
 # ## Keys
@@ -46,8 +47,10 @@ class Store:
             return None
 
     def write(self, name: str, key: str, data: Any) -> None:
-        """Keep data that JSON can hold; what was there under the name is gone."""
-        text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), default=str)
+        """Keep data, or dataclasses of it; what was there under the name is gone."""
+        text = json.dumps(
+            data, ensure_ascii=False, separators=(",", ":"), default=plain
+        )
         encoded = text.encode("utf-8", "backslashreplace")
         head = f"{key} {make_key(encoded)}\n".encode()
         with suppress(OSError):
@@ -64,6 +67,14 @@ class Store:
             for path in self.folder.glob("*.json"):
                 if path.name not in kept:
                     path.unlink()
+
+
+# %% plain
+def plain(value: object) -> object:
+    """Return what JSON can hold of a value that it cannot hold itself."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {one.name: getattr(value, one.name) for one in fields(value)}
+    return str(value)
 
 
 # ## The folder of a site

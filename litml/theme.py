@@ -5,6 +5,7 @@ own in their place.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from litml.notebook import LitmlError, Location
 from litml.store import make_key
 
 if TYPE_CHECKING:
-    from jinja2 import BaseLoader, Environment
+    from jinja2 import Environment
 
 __all__ = [
     "ThemeError",
@@ -21,7 +22,7 @@ __all__ = [
     "HERE",
     "open_theme",
     "read",
-    "make_loader",
+    "open_templates",
     "POLICY",
     "Site",
     "PageFacts",
@@ -38,13 +39,13 @@ class ThemeError(LitmlError):
 
 @dataclass(frozen=True, slots=True)
 class Theme:
-    """Templates ready for use, and the files that pages refer to.
+    """The files that pages refer to, and the project's folder with templates.
 
     `key` changes with any file of the theme. `styles` and `scripts` are the project's
     own, by name.
     """
 
-    templates: "Environment"
+    folder: Path | None
     files: Mapping[str, bytes]
     styles: tuple[str, ...]
     scripts: tuple[str, ...]
@@ -60,22 +61,13 @@ def open_theme(folder: Path | None = None) -> Theme:
     if folder and not folder.is_dir():
         at = Location(str(folder))
         raise ThemeError("there is no such folder", at=at)
-    from jinja2 import Environment, StrictUndefined
-
     found = {path: data for one in (HERE, folder) if one for path, data in read(one)}
     ours = {path for path, _ in read(HERE)}
     files = {path: data for path, data in found.items() if not path.endswith(".html")}
     more = sorted(files.keys() - ours)
-    environment = Environment(
-        loader=make_loader(folder),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        keep_trailing_newline=True,
-    )
     texts = (part for path in sorted(found) for part in (path, found[path]))
     return Theme(
-        environment,
+        folder,
         files,
         tuple(name for name in more if name.endswith(".css")),
         tuple(name for name in more if name.endswith(".js")),
@@ -91,13 +83,26 @@ def read(folder: Path) -> Iterator[tuple[str, bytes]]:
             yield name, path.read_bytes()
 
 
-def make_loader(folder: Path | None) -> "BaseLoader":
-    """Return what finds templates: in the project's folder first."""
-    from jinja2 import ChoiceLoader, FileSystemLoader, PrefixLoader
+@lru_cache(maxsize=4)
+def open_templates(folder: Path | None, key: str) -> "Environment":
+    """Return the templates: those of the project's folder first."""
+    from jinja2 import (
+        ChoiceLoader,
+        Environment,
+        FileSystemLoader,
+        PrefixLoader,
+        StrictUndefined,
+    )
 
     ours = FileSystemLoader(HERE)
     own = [FileSystemLoader(folder)] if folder else []
-    return ChoiceLoader([*own, ours, PrefixLoader({"default": ours})])
+    return Environment(
+        loader=ChoiceLoader([*own, ours, PrefixLoader({"default": ours})]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
 
 
 # ## What a template knows
@@ -157,7 +162,8 @@ def fill(theme: Theme, template: str, html: str = "", **known: Any) -> str:
     from markupsafe import Markup
 
     try:
-        return theme.templates.get_template(template).render(html=Markup(html), **known)
+        templates = open_templates(theme.folder, theme.key)
+        return templates.get_template(template).render(html=Markup(html), **known)
     except TemplateError as error:
         raise explain(error, template) from error
 

@@ -96,7 +96,7 @@
   // Copying code.
   if (navigator.clipboard) {
     for (const pre of all("main pre")) {
-      if (pre.closest(".output, .outputs") || !pre.textContent.trim()) continue;
+      if (pre.matches(".signature") || pre.closest(".output") || !pre.textContent.trim()) continue;
       const button = make("button", { type: "button", className: "copy", textContent: "Copy" });
       button.setAttribute("aria-label", "Copy this code");
       button.addEventListener("click", async () => {
@@ -104,7 +104,7 @@
         button.textContent = "Copied";
         setTimeout(() => { button.textContent = "Copy"; }, 1500);
       });
-      const holder = make("div", { className: "code" });
+      const holder = make("div", { className: "holder" });
       pre.replaceWith(holder);
       holder.append(pre, button);
     }
