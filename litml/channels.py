@@ -185,6 +185,13 @@ class Channels:
                 break
         return batch
 
+    async def rest(self, seconds: float) -> None:
+        """Wait for the end of the process, whatever it may say meanwhile."""
+        if self.ended is None:
+            await self.receive(seconds)
+        else:
+            await stir([self.ended], seconds)
+
     async def hears(self, seconds: float) -> bool:
         """Wait until something has been published, which is left to be received."""
         end = monotonic() + seconds

@@ -22,6 +22,8 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
+from litml.shell import start_app
+
 __all__ = [
     "DEATH_SIGNAL",
     "SUBREAPER",
@@ -34,7 +36,6 @@ __all__ = [
     "become",
     "reseed",
     "run_kernel",
-    "spare_parser",
     "watch",
     "nurse",
     "is_gone",
@@ -81,13 +82,15 @@ class Basis:
 
     `path` is where modules are found, without `PYTHONPATH`; `launcher` is the program
     that a cold kernel runs; `environment` holds variables that imports have set;
-    `watch` is the compiled program that watches a kernel, see `10_watch`.
+    `watch` is the compiled program that watches a kernel, see `10_watch`; `home` is
+    whose configuration of IPython has been read.
     """
 
     path: tuple[str, ...]
     launcher: str = "ipykernel_launcher"
     environment: Mapping[str, str] = field(default_factory=dict)
     watch: CodeType | None = None
+    home: str = ""
 
 
 def send(line: socket.socket, **said: object) -> None:
@@ -133,14 +136,10 @@ def reseed() -> None:
 # %% run_kernel
 def run_kernel(line: socket.socket, request: dict[str, Any], basis: Basis) -> int:
     """Run the kernel in this process; return its exit code."""
-    from ipykernel.kernelapp import IPKernelApp
-
-    # With a parent's number, a thread would look every second whether it lives.
-    app: Any = IPKernelApp.instance(parent_handle=1)
+    app: Any = None
     code = 0
     try:
-        spare_parser(app, request["argv"])
-        app.initialize(request["argv"])
+        app = start_app(request["argv"], os.environ.get("HOME") == basis.home)
         if request.get("watch") and basis.watch:
             watch(app.kernel, basis.watch, *request["watch"])
         send(line, ready=True)
@@ -151,8 +150,9 @@ def run_kernel(line: socket.socket, request: dict[str, Any], basis: Basis) -> in
     except BaseException:
         traceback.print_exc(file=sys.__stderr__)
         code = 1
-    # Its way to close sockets joins a thread that may wait for one it has stopped.
-    atexit.unregister(app.close)
+    if app:
+        # Its way to close sockets joins a thread that may wait for one it has stopped.
+        atexit.unregister(app.close)
     # As Python does at its end, which this process leaves by another door.
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
@@ -160,24 +160,6 @@ def run_kernel(line: socket.socket, request: dict[str, Any], basis: Basis) -> in
         with contextlib.suppress(Exception):
             stream.flush()  # type: ignore[union-attr]
     return code
-
-
-def spare_parser(app: Any, words: Sequence[str]) -> None:
-    """Have the app understand the usual arguments without a parser for all others."""
-    from traitlets.config import Config
-
-    history = "--HistoryManager.hist_file=:memory:"
-    if len(words) != 3 or words[0] != "-f" or words[2] != history:
-        return
-    said = Config({"IPKernelApp": {"connection_file": words[1]}})
-    said.HistoryManager.hist_file = ":memory:"
-
-    def parse(argv: Sequence[str]) -> None:
-        app.argv = [*argv]
-        app.cli_config = said
-        app.update_config(said)
-
-    app.parse_command_line = parse
 
 
 def watch(kernel: Any, program: CodeType, reports: str, commands: bool) -> None:

@@ -3,12 +3,10 @@
 kernels.
 """
 
-import atexit
 import contextlib
 import gc
 import importlib
 import importlib.util
-import io
 import json
 import os
 import select
@@ -24,11 +22,11 @@ from types import CodeType
 from typing import Any
 
 from litml.forked import Basis, find_children, is_gone, send, start_nanny
+from litml.shell import make_shell, rehearse
 
 __all__ = [
     "BASE",
     "import_base",
-    "rehearse",
     "sing",
     "CANARY",
     "find_fault",
@@ -58,6 +56,7 @@ __all__ = [
 # %% import_base
 BASE = """
 ipykernel.kernelapp ipykernel.ipkernel ipykernel.zmqshell ipykernel.debugger
+IPython.extensions.storemagic
 IPython.core.completer IPython.core.history IPython.core.magics IPython.core.debugger
 sqlite3 asyncio pdb tornado.platform.asyncio
 """.split()
@@ -68,31 +67,6 @@ def import_base() -> None:
     for name in BASE:
         with contextlib.suppress(ImportError):  # another version of ipykernel
             importlib.import_module(name)
-
-
-def rehearse() -> None:
-    """Do once what is slow only the first time."""
-    from ipykernel.kernelapp import IPKernelApp
-    from ipykernel.zmqshell import ZMQInteractiveShell
-    from IPython.core.application import BaseIPythonApplication
-    from traitlets.config import Config
-
-    app: Any = IPKernelApp.instance(parent_handle=1)
-    words = ["-f", os.devnull, "--HistoryManager.hist_file=:memory:"]
-    initialize: Any = BaseIPythonApplication.initialize
-    initialize(app, words)
-    IPKernelApp.clear_instance()
-    config = Config({"HistoryManager": {"enabled": False}})
-    kept = {name: getattr(sys, name) for name in ("displayhook", "excepthook")}
-    main = sys.modules["__main__"]
-    shell: Any = ZMQInteractiveShell.instance(config=config)
-    with contextlib.redirect_stdout(io.StringIO()):
-        shell.run_cell("1 + 1;", silent=True)
-    atexit.unregister(shell.atexit_operations)  # or every kernel would do that, too
-    ZMQInteractiveShell.clear_instance()
-    sys.modules["__main__"] = main
-    for name, value in kept.items():
-        setattr(sys, name, value)
 
 
 # %% sing
@@ -343,8 +317,13 @@ def prepare(server: Server, told: dict[str, Any]) -> None:
         str(found.origin if found else "ipykernel_launcher"),
         dict(os.environ.items() - server.environment.items()),
         compile_watch(),
+        server.environment.get("HOME", ""),
     )
+    # The first time it imports a module, for what it returns; nannies need not.
+    os.wait4(os.fork() or os._exit(0), 0)
+    sys.modules.pop("resource", None)
     rehearse()
+    make_shell()
     gc.collect()
     gc.freeze()
 

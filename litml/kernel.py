@@ -395,7 +395,7 @@ class Kernel:
             return Failure("NeverEnds", "after the last cell the kernel is still busy")
         end = time.monotonic() + ending
         while (alive := await self.is_alive()) and time.monotonic() < end:
-            await self.client.receive(min(TICK, end - time.monotonic()))
+            await self.client.rest(min(TICK, end - time.monotonic()))
         noticed = self.read_reports()
         if alive and not noticed:
             return Failure("NeverEnds", "the process does not end")

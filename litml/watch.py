@@ -22,6 +22,7 @@ __all__ = [
     "CELL_FILE",
     "name_cells",
     "describe_error",
+    "OWN",
     "find_cell",
     "describe_stack",
     "Watch",
@@ -61,6 +62,9 @@ def describe_error(error: BaseException, counts: Mapping[str, int]) -> dict[str,
         "traceback": name_cells(text, counts)[-20_000:],
         **find_cell(traceback.extract_tb(trace), counts),
     }
+
+
+OWN = f"{os.sep}ipykernel{os.sep}"  # in the names of the kernel's own files
 
 
 def find_cell(
@@ -142,7 +146,9 @@ class Watch:
         """Report what the event loop logs as an error; a filter that lets all pass."""
         if record.levelno >= logging.ERROR and record.exc_info:
             self.report("in the event loop", record.exc_info[1])
-        elif str(record.msg).startswith("Task was destroyed"):
+        elif str(record.msg).startswith("Task was destroyed") and OWN not in str(
+            record.msg
+        ):
             about = {"name": "PendingTask", "value": str(record.msg)}
             self.report("in the event loop", None, **about)
         return True
@@ -152,7 +158,7 @@ class Watch:
         task = asyncio.Task(work, loop=loop, **more)
         with suppress(Exception):
             file = getattr(getattr(work, "cr_code", None), "co_filename", "")
-            if self.request and f"{os.sep}ipykernel{os.sep}" not in file:
+            if self.request and OWN not in file:
                 self.makers[task] = self.request
         return task
 
@@ -232,7 +238,7 @@ class Ending:
 def is_leaving() -> bool:
     """Is the main thread still in the kernel's own code?"""
     frame = sys._current_frames().get(threading.main_thread().ident or 0)
-    while frame and f"{os.sep}ipykernel{os.sep}" not in frame.f_code.co_filename:
+    while frame and OWN not in frame.f_code.co_filename:
         frame = frame.f_back
     return frame is not None
 

@@ -367,7 +367,7 @@ def test_no_kernel_is_started_for_nothing(
     async def never(*_: Any) -> None:
         raise AssertionError("a kernel was started")
 
-    monkeypatch.setattr("litml.run.open_kernel", never)
+    monkeypatch.setattr("litml.warm.open_kernel", never)
     run = run_notebook(make("#| skip\n1", "#| needs: slow\n2", "# a note", ""), policy)
     assert run.passed and [cell.cell for cell in run.cells] == ["a", "b"]
     tagged = make("1", metadata={"tags": ["skip-execution"]})

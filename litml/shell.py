@@ -1,0 +1,122 @@
+# Exported from nbs/10a_shell.ipynb. Edit either side, then run `litml sync`.
+"""Make a kernel's application and its shell before there is a kernel, so that a
+forked one finds them ready.
+"""
+
+import atexit
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = [
+    "rehearse",
+    "forget",
+    "HISTORY",
+    "make_shell",
+    "start_app",
+    "finish_app",
+    "adopt_shell",
+]
+
+
+# ## A rehearsal
+# %% rehearse
+def rehearse() -> None:
+    """Do once what is slow only the first time."""
+    from ipykernel.zmqshell import ZMQInteractiveShell
+    from traitlets.config import Config
+
+    kept = {name: getattr(sys, name) for name in ("displayhook", "excepthook")}
+    main = sys.modules["__main__"]
+    config = Config({"HistoryManager": {"enabled": False}})
+    shell: Any = ZMQInteractiveShell.instance(config=config)
+    with contextlib.redirect_stdout(io.StringIO()):
+        shell.run_cell("1 + 1;", silent=True)
+        shell.display_formatter.format(1)
+    forget(shell)
+    sys.modules["__main__"] = main
+    for name, value in kept.items():
+        setattr(sys, name, value)
+
+
+def forget(shell: Any) -> None:
+    """Have the next one who asks for a shell make a new one."""
+    atexit.unregister(shell.atexit_operations)
+    type(shell).clear_instance()
+
+
+# ## Made beforehand
+# %% make_shell
+HISTORY = "--HistoryManager.hist_file=:memory:"  # what a test types is nobody's history
+
+
+def make_shell() -> None:
+    """Make the application and its shell, as far as they are the same for all."""
+    from ipykernel.compiler import XCachingCompiler
+    from ipykernel.kernelapp import IPKernelApp
+    from ipykernel.zmqshell import ZMQInteractiveShell
+    from IPython.core.application import BaseIPythonApplication
+
+    # With a parent's number, a thread would look every second whether it lives.
+    app: Any = IPKernelApp.instance(parent_handle=1)
+    initialize: Any = BaseIPythonApplication.initialize
+    initialize(app, ["-f", os.devnull, HISTORY])
+    if "IPythonKernel" not in app.config:
+        ZMQInteractiveShell.instance(
+            config=app.config,
+            profile_dir=app.profile_dir,
+            compiler_class=XCachingCompiler,
+        )
+
+
+# ## In the kernel
+# %% start_app
+def start_app(words: Sequence[str], same: bool = True) -> Any:
+    """Return ipykernel's application for these arguments, which is ready to start.
+
+    What was made before is used if it is for the `same` person.
+    """
+    from ipykernel.kernelapp import IPKernelApp
+    from ipykernel.zmqshell import ZMQInteractiveShell
+
+    usual = same and len(words) == 3 and words[0] == "-f" and words[2] == HISTORY
+    if usual and ZMQInteractiveShell.initialized():
+        return finish_app(IPKernelApp.instance(), words)
+    if ZMQInteractiveShell.initialized():
+        forget(ZMQInteractiveShell.instance())
+    IPKernelApp.clear_instance()
+    app: Any = IPKernelApp.instance(parent_handle=1)
+    app.initialize([*words])
+    return app
+
+
+def finish_app(app: Any, words: Sequence[str]) -> Any:
+    """Initialise an application whose first half is done; return it."""
+    from IPython.core.application import BaseIPythonApplication
+
+    base: Any = BaseIPythonApplication
+    app.argv, app.connection_file = [*words], words[1]
+    for config in (app.config, app.cli_config):
+        config.IPKernelApp.connection_file = words[1]
+    app.observe(lambda change: adopt_shell(change.new), "kernel")
+    whole, base.initialize = base.initialize, lambda *_: None
+    try:
+        app.initialize([*words])
+    finally:
+        base.initialize = whole
+    return app
+
+
+def adopt_shell(kernel: Any) -> None:
+    """Have a shell that was made before belong to a kernel, and to this process."""
+    shell = kernel.shell
+    shell.kernel = shell.parent = kernel
+    shell.init_environment()
+    shell.init_virtualenv()
+    shell.save_sys_module_state()
+    shell.starting_dir = os.getcwd()
+    shell.history_manager.dir_hist[:] = [Path.cwd()]
