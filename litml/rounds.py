@@ -3,36 +3,6 @@
 among processes.
 """
 
-__all__ = [
-    "Job",
-    "Done",
-    "LIBRARIES",
-    "MODULES",
-    "engine_key",
-    "find_version",
-    "State",
-    "load_state",
-    "save_state",
-    "FEW",
-    "WORK",
-    "work_all",
-    "count_cores",
-    "hire",
-    "labour",
-    "attempt",
-    "Progress",
-    "make_pages",
-    "path_of",
-    "is_made",
-    "render_pages",
-    "order_path",
-    "is_rendered",
-    "is_answer",
-    "is_foreign",
-]
-
-
-# %% imports
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -59,8 +29,33 @@ from litml.sources import (
 )
 from litml.store import Store, make_key
 
-Job = TypeVar("Job")
-Done = TypeVar("Done")
+__all__ = [
+    "LIBRARIES",
+    "MODULES",
+    "engine_key",
+    "find_version",
+    "State",
+    "load_state",
+    "save_state",
+    "FEW",
+    "Job",
+    "Done",
+    "WORK",
+    "work_all",
+    "count_cores",
+    "hire",
+    "labour",
+    "attempt",
+    "Progress",
+    "make_pages",
+    "path_of",
+    "is_made",
+    "render_pages",
+    "order_path",
+    "is_rendered",
+    "is_answer",
+    "is_foreign",
+]
 
 
 # ## What made it
@@ -134,6 +129,8 @@ def save_state(store: Store, name: str, state: State) -> None:
 # ## Sharing the work
 # %% work_all
 FEW = 8
+Job = TypeVar("Job")
+Done = TypeVar("Done")
 WORK: Callable[[Any], Any] | None = None
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from litml.docs_settings import DocsSettings, launch_urls, source_url
 from litml.files import state_dir
@@ -30,12 +30,14 @@ from litml.sources import (
     Directory,
     Facts,
     Order,
+    Places,
     Result,
     Shop,
     Source,
     list_sources,
     module_key,
     rendered_entry,
+    uses_entry,
 )
 from litml.store import LIST, Store, Target, make_key
 from litml.theme import POLICY, PageFacts, Site, Theme, fill, open_theme
@@ -49,6 +51,7 @@ __all__ = [
     "state_entry",
     "run_rounds",
     "make_orders",
+    "find_uses",
     "inventories_key",
     "fetch",
     "Frames",
@@ -209,10 +212,26 @@ def make_orders(build: Build) -> Iterator[Order]:
     """Yield what is to be rendered: every page that could be made."""
     shop = build.shop
     common = (shop.source, str(shop.trusted), inventories_key(build.plan))
+    links = find_uses(build)
     for source in build.sources:
         if facts := build.state.facts.get(source.path):
-            needs = json.dumps(dict(facts.needs), sort_keys=True)
-            yield Order(source, make_key(source.key, needs, *common))
+            used = links.get(facts.module, {}) if facts.module else {}
+            about = json.dumps([dict(facts.needs), used], sort_keys=True)
+            yield Order(source, make_key(source.key, about, *common), used)
+
+
+def find_uses(build: Build) -> dict[str, dict[str, tuple[Places, Places]]]:
+    """Return who uses and who tests each symbol, by module and name."""
+    pages = build.state.facts
+    key = make_key(*(part for path, one in pages.items() for part in (path, one.key)))
+    if (known := build.store.read("links", key)) is not None:
+        return cast("dict[str, dict[str, tuple[Places, Places]]]", known)
+    from litml.backlinks import link_uses, uses_from_json
+
+    kept = (build.store.read(uses_entry(path), one.key) for path, one in pages.items())
+    links = link_uses(uses_from_json(tree) for tree in kept if tree is not None)
+    build.store.write("links", key, links)
+    return links
 
 
 def inventories_key(plan: Plan) -> str:

@@ -34,6 +34,7 @@ __all__ = [
     "Shop",
     "Places",
     "Order",
+    "uses_entry",
     "rendered_entry",
 ]
 
@@ -113,8 +114,8 @@ def module_key(packages: Path, name: str) -> str:
 class Facts:
     """What the site, and other pages, have to know of a page.
 
-    `symbols` are qualified names in its module, each with its kind. `uses` are what
-    its cells use. `needs` are keys of the modules that it depends on beside its own.
+    `symbols` are qualified names in its module, each with its kind. `needs` are keys
+    of the modules that it depends on beside its own.
     """
 
     key: str
@@ -124,7 +125,6 @@ class Facts:
     summary: str
     module: str = ""
     symbols: tuple[tuple[str, str], ...] = ()
-    uses: Any = None
     needs: Mapping[str, str] = field(default_factory=dict)
     front: Mapping[str, Any] = field(default_factory=dict)
 
@@ -240,6 +240,11 @@ class Order:
     source: Source
     key: str
     used: Mapping[str, tuple[Places, Places]] = field(default_factory=dict)
+
+
+def uses_entry(notebook: str) -> str:
+    """Return the name under which it is kept what a page uses."""
+    return f"uses {notebook}"
 
 
 def rendered_entry(notebook: str) -> str:

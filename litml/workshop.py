@@ -9,6 +9,7 @@ from pathlib import Path
 
 import griffe
 
+from litml.backlinks import read_uses
 from litml.files import replace_file
 from litml.library import Library
 from litml.links import make_outline
@@ -28,6 +29,7 @@ from litml.sources import (
     Source,
     module_key,
     rendered_entry,
+    uses_entry,
 )
 from litml.store import Store, make_key
 from litml.text import parse_source
@@ -95,7 +97,9 @@ def make_one(source: Source, shop: Shop) -> Facts:
         module_file=source.module_file,
     )
     needs = sorted(library.asked - {source.module})
-    Store(shop.store).write(page_entry(source), source.key, to_json(page))
+    store = Store(shop.store)
+    store.write(page_entry(source), source.key, to_json(page))
+    store.write(uses_entry(source.path), source.key, read_uses(page))
     return Facts(
         source.key,
         page.name,
