@@ -1,6 +1,7 @@
 # Exported from nbs/train/02_batches.ipynb. Edit either side, then run `litml sync`.
 """Take batches from a loader, and know where in them a training stands."""
 
+import signal
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -12,7 +13,13 @@ from torchdata.stateful_dataloader import StatefulDataLoader
 
 from litml.train.device import Generators, TrainError, seed_everything
 
-__all__ = ["find_generators", "Batches", "Seeded", "make_loader"]
+__all__ = [
+    "find_generators",
+    "Batches",
+    "Seeded",
+    "make_loader",
+    "ignore_interrupts",
+]
 
 
 # ## The place
@@ -161,6 +168,12 @@ def make_loader(
             num_workers=workers,
             drop_last=drop_last,
             collate_fn=collate,
+            worker_init_fn=ignore_interrupts,
             generator=torch.Generator().manual_seed(seed),
             pin_memory=torch.accelerator.is_available(),
         )
+
+
+def ignore_interrupts(worker: int) -> None:
+    """Let the main process decide what Ctrl-C means."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

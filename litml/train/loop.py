@@ -38,8 +38,10 @@ __all__ = [
     "Trainer",
     "evaluating",
     "Loop",
+    "start",
     "make_loop",
     "list_parts",
+    "fail",
 ]
 
 
@@ -92,7 +94,7 @@ class Trainer:
     clip: float | None = None
     compile: bool = False
     seed: int | None = 0
-    weigh: Callable[[Any], float] = count_samples
+    weigh: Callable[[Any], float | Tensor] = count_samples
     world: World = field(default_factory=World)
     forward: Any = field(init=False, repr=False)
 
@@ -101,7 +103,7 @@ class Trainer:
             raise TrainError(f"accumulate={self.accumulate}", "1 is every batch a step")
         self.device = device = choose_device(self.device)
         make_context(self.precision, device)
-        for module in (self.model, self.loss):
+        for module in (self.model, self.loss, *self.metrics.values()):
             if isinstance(module, nn.Module):
                 module.to(device)
         self.forward = self.world.wrap(self.model, device)
@@ -122,11 +124,11 @@ class Trainer:
         loop = make_loop(self, train, valid, epochs)
         with catch_interrupt() as loop.interrupt:
             try:
-                loop.start(resume)
+                start(loop, resume)
                 loop.run_epochs()
                 fire(loop.methods["on_fit_end"], loop.run)
             except BaseException as error:
-                loop.fail(error)
+                fail(loop, error)
                 raise
         return loop.run.history
 
@@ -140,7 +142,7 @@ class Trainer:
                 inputs, target = move(batch, device)
                 output = call_model(self.forward, inputs)
                 loss = call_loss(self.loss, output, target)
-                totals.add(loss, output, target, self.weigh(batch))
+                totals.add(loss, output, target, float(self.weigh(batch)))
         if batch is None:
             raise TrainError("the loader to evaluate with is empty")
         return totals.read(self.world.total)
@@ -195,7 +197,7 @@ class Loop:
             self.train_epoch()
             if run.stopping:
                 break
-            run.logs.update(self.read_loss())
+            run.logs["train_loss"] = self.read_loss()
             if self.valid is not None:
                 self.validate(self.valid)
             self.listen()
@@ -240,53 +242,42 @@ class Loop:
         fire(self.methods["on_epoch_end"], run)
         run.epoch += 1
 
-    def read_loss(self) -> dict[str, float]:
-        """Return the mean loss of the epoch; an empty loader is an error."""
-        if not self.train.taken:
-            hint = "an iterator can be gone through once: give a list or a loader"
-            raise TrainError(f"the loader was empty in epoch {self.run.epoch}", hint)
-        loss = read_means({"train_loss": self.seen}, self.trainer.world.total)
-        if not isfinite(loss["train_loss"]):
-            text = f"train_loss is {loss['train_loss']} in epoch {self.run.epoch}"
-            hint = "a lower learning rate or `clip` may help"
-            warnings.warn(f"{text}: {hint}", stacklevel=2)
-        return loss
-
     def listen(self) -> None:
         """Stop if somebody, in any process, pressed Ctrl-C."""
         if self.trainer.world.agree(self.interrupt.asked):
             self.run.stop("interrupted")
 
-    def start(self, resume: str | Path | None) -> None:
-        """Begin, or go on from a state.
+    def read_loss(self) -> float:
+        """Return the mean loss of the epoch; an empty loader is an error."""
+        if not self.train.taken:
+            hint = "an iterator can be gone through once: give a list or a loader"
+            raise TrainError(f"the loader was empty in epoch {self.run.epoch}", hint)
+        (loss,) = read_means({"": self.seen}, self.trainer.world.total).values()
+        if not isfinite(loss):
+            text = f"train_loss is {loss} in epoch {self.run.epoch}"
+            hint = "a lower learning rate or `clip` may help"
+            warnings.warn(f"{text}: {hint}", stacklevel=2)
+        return loss
 
-        What callbacks prepare at the start is overwritten by what was saved.
-        """
-        if resume is None:
-            if self.trainer.seed is not None:
-                seed_everything(self.trainer.seed)
-            fire(self.methods["on_fit_start"], self.run)
-            return
-        folder = find_state(Path(resume))
-        state = read_state(folder, self.run.world)
-        self.run.step, self.run.history = state["step"], state["history"]
-        self.run.epoch = len(self.run.history)
-        fire(self.methods["on_fit_start"], self.run)
-        if state["parts"]["train batches"]["taken"]:
-            self.enter_epoch()
-        restore(self.run, folder, state)
 
-    def fail(self, error: BaseException) -> None:
-        """Say where an exception is from, and let callbacks save what they can."""
-        self.run.error = error
-        name_layer(error, self.run.model)
-        if isinstance(error, torch.OutOfMemoryError):
-            hint = "a smaller batch with `accumulate`, or precision='bfloat16'"
-            error.add_note(f"hint: less memory is used by {hint}")
-        try:
-            fire(self.methods["on_exception"], self.run)
-        except Exception as second:
-            error.add_note(f"then {second!r}")
+# ## The start
+# %% start
+def start(loop: Loop, resume: str | Path | None) -> None:
+    """Begin a training, or go on from a state."""
+    run, first = loop.run, loop.methods["on_fit_start"]
+    if resume is None:
+        if loop.trainer.seed is not None:
+            seed_everything(loop.trainer.seed)
+        fire(first, run)
+        return
+    folder = find_state(Path(resume))
+    state = read_state(folder, run.world)
+    run.step, run.history = state["step"], state["history"]
+    run.epoch = len(run.history)
+    fire(first, run)
+    if state["parts"]["train batches"]["taken"]:
+        loop.enter_epoch()
+    restore(run, folder, state)
 
 
 # %% make-loop
@@ -338,3 +329,17 @@ def list_parts(loop: Loop) -> dict[str, Stateful]:
         named[f"{name} {count + 1}" if count else name] = callback
     named["generators"] = Generators(loop.run.device)  # the last to be put back
     return {name: one for name, one in named.items() if isinstance(one, Stateful)}
+
+
+# ## When something is raised
+# %% fail
+def fail(loop: Loop, error: BaseException) -> None:
+    """Say where an exception is from, and let callbacks save what they can."""
+    loop.run.error = error
+    name_layer(error, loop.run.model)
+    if isinstance(error, torch.OutOfMemoryError):
+        error.add_note("hint: a smaller batch with `accumulate`, or half `precision`")
+    try:
+        fire(loop.methods["on_exception"], loop.run)
+    except Exception as second:
+        error.add_note(f"then {second!r}")

@@ -111,8 +111,8 @@ def accuracy(output: Tensor, target: Tensor) -> Tensor:
     shape for yes and no, where a positive score is a yes.
     """
     if output.shape == target.shape:
-        return ((output > 0) == (target > 0.5)).double().mean()
+        return ((output > 0) == (target > 0.5)).float().mean()
     if output.ndim != target.ndim + 1:
         shapes = f"{tuple(output.shape)} and {tuple(target.shape)}"
         raise TrainError(f"accuracy of {shapes}", "scores have one dimension more")
-    return (output.argmax(1) == target).double().mean()
+    return (output.argmax(1) == target).float().mean()

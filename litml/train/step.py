@@ -52,7 +52,10 @@ def call_model(model: Callable[..., Any], inputs: Any) -> Any:
 # %% name-layer
 def call_loss(loss: Callable[[Any, Any], Tensor], output: Any, target: Any) -> Tensor:
     """Return the loss; a frame of its own tells where an exception is from."""
-    return loss(output, target)
+    value = loss(output, target)
+    if value.ndim:
+        raise TrainError(f"the loss is {tuple(value.shape)}", "return the mean of it")
+    return value
 
 
 def name_layer(error: BaseException, model: nn.Module) -> None:
@@ -93,12 +96,13 @@ class Stepper:
     scaler: torch.amp.GradScaler | None
     parameters: list[nn.Parameter]
     clip: float | None
-    weigh: Callable[[Any], float]
+    weigh: Callable[[Any], float | Tensor]
     world: World
 
     def compute(self, run: Run, batches: Sequence[Any]) -> float:
         """Add up gradients, put the mean loss into the run, return its weight."""
-        shares, weight = self.world.share([self.weigh(batch) for batch in batches])
+        weights = [float(self.weigh(batch)) for batch in batches]
+        shares, weight = self.world.share(weights)
         mean: Tensor | None = None
         for i, (batch, share) in enumerate(zip(batches, shares, strict=True)):
             run.batch = inputs, target = move(batch, run.device)

@@ -194,6 +194,14 @@ def test_wrong_shapes_in_the_loss_are_told() -> None:
     assert "in the loss, given output (8, 3), target (8, 1)" in caught.value.__notes__
 
 
+def test_a_loss_that_is_no_mean() -> None:
+    def loss(output: Any, target: Any) -> Any:
+        return (output - target) ** 2
+
+    with pytest.raises(TrainError, match=r"the loss is \(8, 1\)\nhint: .* mean"):
+        make_trainer(loss=loss).fit(LIST)
+
+
 def test_out_of_memory(tmp_path: Path) -> None:
     class Net(nn.Linear):
         def forward(self, input: Any) -> Any:
