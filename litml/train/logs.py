@@ -3,20 +3,6 @@
 grow in a notebook.
 """
 
-__all__ = [
-    "History",
-    "to_csv",
-    "find_names",
-    "CsvLog",
-    "TensorBoardLog",
-    "open_writer",
-    "group_names",
-    "draw_curves",
-    "LiveCurves",
-]
-
-
-# %% imports
 import csv
 import io
 import os
@@ -33,11 +19,24 @@ from litml.train.progress import is_first_process, is_notebook
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-History = Sequence[Mapping[str, float]]
+__all__ = [
+    "History",
+    "to_csv",
+    "find_names",
+    "CsvLog",
+    "TensorBoardLog",
+    "open_writer",
+    "group_names",
+    "draw_curves",
+    "LiveCurves",
+]
 
 
 # ## CSV
 # %% to_csv
+History = Sequence[Mapping[str, float]]
+
+
 def to_csv(history: History, columns: Sequence[str], first: int = 0) -> str:
     """Return the rows of the epochs from `first` on; with the head, if that is 0."""
     file = io.StringIO()
