@@ -130,7 +130,7 @@ def uses_from_json(tree: Mapping[str, Any]) -> PageUses:
 def last_heading(source: str) -> str:
     """Return the last heading in some Markdown, without its marks."""
     lines = [line for line in source.split("\n") if line.startswith("#")]
-    return lines[-1].strip("# `") if lines else ""
+    return lines[-1].strip("# ").replace("`", "") if lines else ""
 
 
 def list_imports(tree: ast.Module, module: str) -> Iterator[tuple[str, str]]:
