@@ -91,11 +91,13 @@ class ApiChanges:
 def compare_folders(old: Path, new: Path, package: str) -> ApiChanges:
     """Compare the package in one folder with that in another."""
     before, after = load(old, package), load(new, package)
+    with griffe.logger.disable():
+        found = list(griffe.find_breaking_changes(before, after))
     breaks = {
         Break(
             one.obj.path.removesuffix(".__init__"), one.obj.module.path, describe(one)
         )
-        for one in griffe.find_breaking_changes(before, after)
+        for one in found
         if one.kind is not griffe.BreakageKind.ATTRIBUTE_CHANGED_VALUE
     }
     known = {symbol.path for symbol in list_symbols(old, package)}
@@ -107,7 +109,8 @@ def compare_folders(old: Path, new: Path, package: str) -> ApiChanges:
 def load(folder: Path, package: str) -> griffe.Object | griffe.Alias:
     """Read the package in a folder, and not one of that name in the current folder."""
     loader = griffe.GriffeLoader(search_paths=[folder], allow_inspection=False)
-    return loader.load(package, try_relative_path=False)
+    with griffe.logger.disable():
+        return loader.load(package, try_relative_path=False)
 
 
 def list_symbols(folder: Path, package: str) -> Iterator[Symbol]:

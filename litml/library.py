@@ -234,10 +234,11 @@ def stars_of(module: griffe.Object) -> Iterator[str]:
 def visit(name: str, file: str, text: str, **more: Any) -> griffe.Module:
     """Visit the text of a module; one that does not compile has no members."""
     extensions = griffe.load_extensions(NodeKeeper)
-    try:
-        return griffe.visit(name, Path(file), text, extensions=extensions, **more)
-    except (SyntaxError, ValueError):
-        return griffe.visit(name, Path(file), "", extensions=extensions, **more)
+    with griffe.logger.disable():  # what it does not understand is left as text
+        try:
+            return griffe.visit(name, Path(file), text, extensions=extensions, **more)
+        except (SyntaxError, ValueError):
+            return griffe.visit(name, Path(file), "", extensions=extensions, **more)
 
 
 # %% find_names
