@@ -12,7 +12,8 @@ from typing import Any
 
 from litml.formula import to_mathml
 from litml.highlight import code_block
-from litml.page import Callout, Heading
+from litml.notebook import Location
+from litml.page import Callout, Heading, PageError
 from litml.safe import Context, sanitize, settle, wrap_tables
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "place_headings",
     "plain_text",
     "slug",
+    "DEEPEST",
     "render_prose",
     "render_text",
     "render_callout",
@@ -355,16 +357,25 @@ def slug(title: str) -> str:
 
 # ## Rendering
 # %% render_prose
-def render_prose(source: str, context: Context) -> str:
-    """Return Markdown as HTML: safe, its links settled, its headings noted."""
+DEEPEST = 20  # boxes in boxes
+
+
+def render_prose(source: str, context: Context, depth: int = 0) -> str:
+    """Return Markdown as HTML: safe, its links settled, its headings noted.
+
+    Raises `PageError` where boxes are nested without end.
+    """
+    if depth > DEEPEST:
+        at = Location(context.page.notebook, context.cell)
+        raise PageError("boxes are nested too deeply to be shown", at=at)
     html = []
     for part in split_boxes(source):
         if isinstance(part, Callout):
-            html.append(render_callout(part, context))
+            html.append(render_callout(part, context, depth + 1))
         elif isinstance(part, Div):
             classes = escape(" ".join(part.classes))
             id = f' id="{escape(part.id)}"' if part.id else ""
-            inner = render_prose(part.source, context)
+            inner = render_prose(part.source, context, depth + 1)
             html.append(f'<div class="{classes}"{id}>\n{inner}</div>\n')
         else:
             html.append(render_text(part, context))
@@ -386,10 +397,10 @@ def render_text(source: str, context: Context) -> str:
     return wrap_tables(settle(place_headings(html, context), context))
 
 
-def render_callout(callout: Callout, context: Context) -> str:
+def render_callout(callout: Callout, context: Context, depth: int = 0) -> str:
     """Return a box that stands out of the text."""
     title = render_inline(callout.title or callout.kind.capitalize(), context)
-    inner = render_prose(callout.source, context)
+    inner = render_prose(callout.source, context, depth)
     frame = f'class="callout {escape(callout.kind)}"'
     if callout.folded:
         return f"<details {frame}><summary>{title}</summary>\n{inner}</details>\n"

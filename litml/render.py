@@ -9,7 +9,6 @@ from itertools import groupby
 
 from litml.cards import render_card
 from litml.highlight import code_block
-from litml.notebook import Location
 from litml.outputs import render_output
 from litml.page import (
     ApiCard,
@@ -18,7 +17,6 @@ from litml.page import (
     Code,
     Heading,
     Page,
-    PageError,
     Prose,
     Rendered,
     Section,
@@ -38,13 +36,14 @@ __all__ = [
     "render_code",
     "Sources",
     "render_symbol",
+    "render_doc",
+    "HEADING",
     "DOCTEST",
     "fence_doctests",
     "find_targets",
     "write_targets",
     "block_cell",
     "is_code",
-    "HEADING",
     "MOST",
     "split_sections",
     "render_block",
@@ -100,12 +99,23 @@ def render_symbol(card: ApiCard, context: Context, sources: Sources) -> str:
         card,
         context.find,
         sources.module,
-        prose=lambda text: render_prose(fence_doctests(text), context),
+        prose=lambda text: render_doc(text, context),
         level=level,
         notebook_url=sources.notebook,
     )
 
 
+def render_doc(doc: str, context: Context) -> str:
+    """Return a docstring as HTML. Its headings are not among those of the page."""
+    before = len(context.headings)
+    html = render_prose(fence_doctests(doc), context)
+    del context.headings[before:]
+    return HEADING.sub(r'<p class="doc-heading">\2</p>', html)
+
+
+HEADING = re.compile(
+    r'<h[1-6] id="([^"]*)">(.*?)(?:<a class="anchor"[^>]*>#</a>)?</h[1-6]>', re.DOTALL
+)
 DOCTEST = re.compile(r"^(?P<indent>[ \t]*)>>> .*(?:\n(?P=indent)\S.*)*", re.MULTILINE)
 
 
@@ -152,7 +162,6 @@ def is_code(block: Block) -> bool:
 
 # ## What search finds
 # %% split_sections
-HEADING = re.compile(r'<h[1-6] id="([^"]*)">.*?</h[1-6]>', re.DOTALL)
 MOST = 4000  # characters of a section
 
 
@@ -160,9 +169,9 @@ def split_sections(
     page: Page, headings: Iterable[Heading], texts: Iterable[str]
 ) -> Iterator[Section]:
     """Yield the sections of a page, given the HTML of what is to be found."""
-    parts = ["", *HEADING.split("\n".join(texts))]
+    parts = ["", "", *HEADING.split("\n".join(texts))]
     heads = {heading.id: heading for heading in headings}
-    for id, part in zip(parts[::2], parts[1::2], strict=True):
+    for id, part in zip(parts[::3], parts[2::3], strict=True):
         head = heads.get(unescape(id)) or Heading(1, page.title, "")
         text = plain_text(re.sub(r"<math\b.*?</math>", " ", part, flags=re.DOTALL))
         text = text if head.id else f"{page.summary} {text}"
@@ -176,21 +185,17 @@ def render_block(block: Block, context: Context, sources: Sources) -> str:
     context.cell, context.attachments = block_cell(block), {}
     if isinstance(block, Prose | Callout):
         context.attachments = block.attachments
-    try:
-        match block:
-            case Prose():
-                return render_prose(block.source, context)
-            case Callout():
-                return render_callout(block, context)
-            case Code():
-                return render_code(block, context)
-            case Shown():
-                return render_output(block, context)
-            case ApiCard():
-                return render_symbol(block, context, sources)
-    except RecursionError as error:
-        at = Location(context.page.notebook, context.cell)
-        raise PageError("nested too deeply to be shown", at=at) from error
+    match block:
+        case Prose():
+            return render_prose(block.source, context)
+        case Callout():
+            return render_callout(block, context)
+        case Code():
+            return render_code(block, context)
+        case Shown():
+            return render_output(block, context)
+        case ApiCard():
+            return render_symbol(block, context, sources)
 
 
 # %% render_page

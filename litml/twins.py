@@ -77,13 +77,11 @@ def callout_markdown(callout: Callout) -> str:
 
 def prose_markdown(source: str) -> str:
     """Return prose, its headings below the page's own, without fences of colons."""
-    lines = source.split("\n")
-    for i, line in enumerate(mask_code(lines)):
-        if line.startswith("# "):
-            lines[i] = f"#{line}"
-        elif line.startswith(":::"):
-            lines[i] = ""
-    return "\n".join(lines).strip("\n")
+    kept, lines = [], source.split("\n")
+    for line, masked in zip(lines, mask_code(lines), strict=True):
+        if not masked.startswith(":::"):
+            kept.append(f"#{line}" if masked.startswith("# ") else line)
+    return "\n".join(kept).strip("\n")
 
 
 # ## A twin

@@ -1,0 +1,87 @@
+"""Code in colour is the same code."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from litml.highlight import KINDS, LIMIT, code_block, highlight
+
+ROOT = Path(__file__).parents[1]
+
+
+class Reader(HTMLParser):
+    """What a browser sees: text, and the classes of its elements."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.text = ""
+        self.tags: list[tuple[str, tuple[tuple[str, str | None], ...]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, tuple(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def read(html: str) -> Reader:
+    reader = Reader()
+    reader.feed(html)
+    reader.close()
+    return reader
+
+
+source = st.text(
+    st.sampled_from("abf01 \n\t<>&\"'#()=:.@_%!\\é{}-") | st.characters(codec="utf-8"),
+    max_size=60,
+)
+
+
+@given(source, st.sampled_from(["python", "bash", "html", "json", "rust", "text"]))
+@settings(max_examples=150, deadline=None)
+@example("</code></pre><script>x()</script>", "python")
+@example("'''open", "python")
+@example("%%bash\nls", "python")
+def test_nothing_is_lost_and_nothing_gets_out(code: str, language: str) -> None:
+    reader = read(highlight(code, language))
+    seen = reader.text.replace("\r\n", "\n").replace("\r", "\n").rstrip("\n")
+    meant = code.replace("\r\n", "\n").replace("\r", "\n").rstrip("\n")
+    assert seen.replace("\0", "�") == meant.replace("\0", "�")
+    assert {tag for tag, _ in reader.tags} <= {"span"}
+    classes = {dict(attrs)["class"] for _, attrs in reader.tags}
+    assert classes <= set(KINDS.values())
+
+
+def test_a_module_of_ours_is_coloured_word_for_word() -> None:
+    """Python's own tokenizer says which words are keywords and what is a comment."""
+    import keyword
+    import tokenize
+
+    path = ROOT / "litml" / "notebook.py"
+    html = highlight(path.read_text("utf-8").rstrip("\n"))
+    with path.open("rb") as file:
+        tokens = list(tokenize.tokenize(file.readline))
+    comments = [t.string for t in tokens if t.type == tokenize.COMMENT]
+    shown = "\n".join(re.findall(r'<span class="c">(.*?)</span>', html, re.DOTALL))
+    assert all(comment in read(shown).text for comment in comments)
+    words = {t.string for t in tokens if keyword.iskeyword(t.string)}
+    coloured = " ".join(re.findall(r'<span class="[kb]">(.*?)</span>', html, re.DOTALL))
+    assert words <= set(coloured.split())
+
+
+@pytest.mark.parametrize("language", ["", "klingon", '"><script>', "python"])
+def test_a_block_can_be_reached_and_has_a_name(language: str) -> None:
+    reader = read(code_block("a < b", language))
+    (tag, attrs), *_ = reader.tags
+    said = dict(attrs)
+    assert (tag, said["tabindex"], said["role"]) == ("pre", "0", "group")
+    assert said["aria-label"] and reader.text.strip() == "a < b"
+    assert not [tag for tag, _ in reader.tags if tag == "script"]
+
+
+def test_megabytes_are_not_coloured() -> None:
+    assert highlight("x = 1\n" * LIMIT) == "x = 1\n" * LIMIT
