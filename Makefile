@@ -46,5 +46,5 @@ $(READY): pyproject.toml
 	@echo "setting up $(VENV) (once; a minute or two)"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check '$(TORCH)'
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev,train]'
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev,gallery,train]'
 	@touch $@
