@@ -30,7 +30,7 @@ from litml.sources import (
 from litml.store import Store, make_key
 
 __all__ = [
-    "LIBRARIES",
+    "BUILT_ON",
     "MODULES",
     "engine_key",
     "find_version",
@@ -60,7 +60,7 @@ __all__ = [
 
 # ## What made it
 # %% engine_key
-LIBRARIES = (
+BUILT_ON = (
     "griffelib",
     "jinja2",
     "latex2mathml",
@@ -72,8 +72,9 @@ LIBRARIES = (
 
 
 MODULES = """
-    cards cells docments formula front highlight inventory library notebook outputs page
-    pages patch prose render safe search signatures sources symbols text twins workshop
+    backlinks cards cells docments formula front highlight inventory library notebook
+    outputs page pages patch prose render safe search signatures sources symbols text
+    twins workshop
 """.split()
 
 
@@ -83,7 +84,7 @@ def engine_key() -> str:
     folder = Path(litml.__file__).parent
     modules = [(folder / f"{name}.py").read_bytes() for name in MODULES]
     sizes = [str(path.stat().st_size) for path in sorted(folder.glob("inventories/*"))]
-    return make_key(*map(find_version, LIBRARIES), *modules, *sizes)
+    return make_key(*map(find_version, BUILT_ON), *modules, *sizes)
 
 
 def find_version(name: str) -> str:
@@ -213,8 +214,9 @@ def make_pages(
     made: dict[str, Facts] = {}
     problems: list[LitmlError] = []
     if stale:
-        from litml.workshop import make_one
+        from litml.workshop import LIBRARIES, make_one
 
+        LIBRARIES.clear()  # which may be of before an edit
         work = partial(make_one, shop=shop)
         jobs = work_all(work, stale, path_of, workers)
         for count, (source, done) in enumerate(jobs, start=1):

@@ -166,8 +166,9 @@ def search(files: Mapping[str, bytes], query: str, limit: int = 25) -> list[str]
         url, title, _, _, is_symbol = read_script(files[f"s-{n // CHUNK}.js"])[
             n % CHUNK
         ]
-        ranked.append((-rank(title, is_symbol, wanted, -weight), n, url))
-    return [url for _, _, url in sorted(ranked)[:limit]]
+        worth = rank(title, is_symbol, wanted, -weight)
+        ranked.append((-worth, len(title), n, url))
+    return [url for *_, url in sorted(ranked)[:limit]]
 
 
 CANDIDATES = 300

@@ -211,7 +211,7 @@ def run_rounds(build: Build) -> int:
 def make_orders(build: Build) -> Iterator[Order]:
     """Yield what is to be rendered: every page that could be made."""
     shop = build.shop
-    common = (shop.source, str(shop.trusted), inventories_key(build.plan))
+    common = (shop.source, str(shop.trusted), inventories_key(build))
     links = find_uses(build)
     for source in build.sources:
         if facts := build.state.facts.get(source.path):
@@ -234,12 +234,16 @@ def find_uses(build: Build) -> dict[str, dict[str, tuple[Places, Places]]]:
     return links
 
 
-def inventories_key(plan: Plan) -> str:
-    """Return the key of all that is known of other sites."""
-    folder, named = plan.project.root / FOLDER, plan.settings.inventories
-    files = [folder / f"{name}.inv" for name in named]
-    texts = (file.read_bytes() for file in files if file.is_file())
-    return make_key(repr(sorted(named.items())), *texts)
+def inventories_key(build: Build) -> str:
+    """Return the key of all that is known of other sites; raises if it is wrong."""
+    root, named = build.plan.project.root, build.plan.settings.inventories
+    files = [root / FOLDER / f"{name}.inv" for name in named]
+    texts = (file.read_bytes() if file.is_file() else b"" for file in files)
+    key = make_key(repr(sorted(named.items())), *texts)
+    if named and build.state.keys.get("inventories") != key:
+        load_inventories(root, named)
+    build.keys["inventories"] = key
+    return key
 
 
 # %% fetch

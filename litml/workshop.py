@@ -14,7 +14,7 @@ from litml.files import replace_file
 from litml.library import Library
 from litml.links import make_outline
 from litml.notebook import Location
-from litml.page import ApiCard, Block, Page, PageError, from_json, to_json
+from litml.page import ApiCard, Block, Code, Page, PageError, from_json, to_json
 from litml.pages import make_page
 from litml.render import Sources, render_page
 from litml.safe import read_inside
@@ -43,6 +43,7 @@ __all__ = [
     "make_one",
     "page_entry",
     "fetch_page",
+    "is_aside",
     "add_uses",
     "render_one",
 ]
@@ -135,6 +136,12 @@ def fetch_page(source: Source, shop: Shop) -> Page:
     raise PageError("the page cannot be kept: is the disk full?", at=at)
 
 
+def is_aside(block: Block, page: Page) -> bool:
+    """Is it a part of the package on the front page, which is no place for it?"""
+    exported = isinstance(block, Code) and block.exported
+    return page.name == "index" and (exported or isinstance(block, ApiCard))
+
+
 def add_uses(block: Block, used: Mapping[str, tuple[Places, Places]]) -> Block:
     """Return a block; a card with the places that use and test its symbol."""
     if not isinstance(block, ApiCard) or block.symbol.name not in used:
@@ -150,7 +157,8 @@ def render_one(order: Order, shop: Shop, directory: Directory) -> Result:
     Raises `PageError` at what cannot be rendered.
     """
     page = fetch_page(order.source, shop)
-    blocks = tuple(add_uses(block, order.used) for block in page.blocks)
+    shown = (block for block in page.blocks if not is_aside(block, page))
+    blocks = tuple(add_uses(block, order.used) for block in shown)
     assets: dict[str, bytes] = {}
     rendered = render_page(
         replace(page, blocks=blocks),

@@ -214,7 +214,7 @@
       const [url, title, place, text, isSymbol] = chunk[n % CHUNK];
       ranked.push({ url, title, place, text, isSymbol, n, worth: rank(title, isSymbol, wanted, weight) });
     }
-    return ranked.sort((a, b) => b.worth - a.worth || a.n - b.n).slice(0, LIMIT);
+    return ranked.sort((a, b) => b.worth - a.worth || a.title.length - b.title.length || a.n - b.n).slice(0, LIMIT);
   };
   const item = (one) => {
     const link = make("a", { href: root + one.url },
