@@ -38,7 +38,9 @@ __all__ = [
     "Template",
     "templates_dir",
     "list_templates",
+    "COMMON",
     "read_template",
+    "read_folder",
     "make_renderer",
     "quoted",
     "render_text",
@@ -199,22 +201,32 @@ def templates_dir() -> Path:
 def list_templates() -> list[str]:
     """Return the names of the templates."""
     folders = [path for path in templates_dir().iterdir() if path.is_dir()]
-    return sorted(path.name for path in folders if not path.name.startswith("."))
+    return sorted(path.name for path in folders if path.name[0] not in "._")
 
 
 # %% read_template
+COMMON = "_common"
+
+
 def read_template(name: str) -> Template:
     """Read the template called `name`; raises `NewError` if there is none."""
     known = list_templates()
     if name not in known:
         hint = suggest(name, known) or f"there is {', '.join(known)}"
         raise NewError(f"no template `{name}`", hint=hint)
+    folders = templates_dir() / COMMON, templates_dir() / name
+    files = read_folder(folders[0]) | read_folder(folders[1])
+    return Template(name, dict(sorted(files.items())))
+
+
+def read_folder(folder: Path) -> dict[str, bytes]:
+    """Return the files below a folder, except those that hide."""
     files = {}
-    for path in sorted((templates_dir() / name).rglob("*")):
-        parts = path.relative_to(templates_dir() / name).parts
+    for path in folder.rglob("*"):
+        parts = path.relative_to(folder).parts
         if path.is_file() and not any(part.startswith(".") for part in parts):
             files["/".join(parts)] = path.read_bytes()
-    return Template(name, files)
+    return files
 
 
 # %% make_renderer
@@ -264,7 +276,8 @@ def render_template(template: Template, answers: Answers) -> dict[str, bytes]:
 
     Raises `NewError`, with the template's file, for a text that cannot be filled in.
     """
-    renderer, values = make_renderer(), template_values(answers)
+    renderer = make_renderer()
+    values = {**template_values(answers), "template": template.name}
     files: dict[str, bytes] = {}
     for source, content in template.files.items():
         try:
@@ -291,8 +304,12 @@ def render_path(renderer: Environment, path: str, values: Mapping[str, Any]) -> 
 def template_values(answers: Answers) -> dict[str, Any]:
     """Return the names that a template may use, with their values."""
     given = {one.name: getattr(answers, one.name) for one in fields(answers)}
-    requirement = bounded("litml[release]", litml.__version__)
-    return {**given, "package": answers.package, "litml": requirement}
+    extras = {"litml": "docs,release", "litml_train": "train"}
+    needs = {
+        key: bounded(f"litml[{extra}]", litml.__version__)
+        for key, extra in extras.items()
+    }
+    return {**given, **needs, "package": answers.package}
 
 
 # %% bounded

@@ -68,16 +68,33 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_new_project_passes_its_own_checks(project: Path) -> None:
-    run(project, "litml", "export", "--check")
-    run(project, "litml", "clean", "--check")
-    run(project, "litml", "sync", "--check")
-    run(project, "ruff", "check")
-    run(project, "ruff", "format", "--check")
+    check_project(project)
     run(project, "mypy")
-    passed = run(project, sys.executable, "-m", "pytest", "-q")
-    assert "failed" not in passed and "passed" in passed
     names = [one.path.name for one in build_project(find_project(project))]
     assert names == ["my_lib-0.0.1-py3-none-any.whl", "my_lib-0.0.1.tar.gz"]
+
+
+@pytest.mark.parametrize(
+    "template", [name for name in list_templates() if name != "package"]
+)
+def test_so_do_those_of_the_other_templates(tmp_path: Path, template: str) -> None:
+    """Their types and their wheels are tried by the workflow: that takes minutes."""
+    if template == "training":
+        pytest.importorskip("torch")
+    new_project(tmp_path / "my-lib", ADA, template)
+    check_project(tmp_path / "my-lib")
+
+
+def check_project(root: Path) -> None:
+    """What a new project is checked with, tests and documentation included."""
+    run(root, "litml", "export", "--check")
+    run(root, "litml", "clean", "--check")
+    run(root, "litml", "sync", "--check")
+    run(root, "ruff", "check")
+    run(root, "ruff", "format", "--check")
+    passed = run(root, sys.executable, "-m", "pytest", "-q")
+    assert "failed" not in passed and "passed" in passed
+    run(root, "litml", "docs", "--strict")
 
 
 @pytest.mark.parametrize("answers", ODD_ANSWERS, ids=["short", "long"])

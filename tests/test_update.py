@@ -268,7 +268,7 @@ def test_a_new_version_moves_the_requirement(
 ) -> None:
     monkeypatch.setattr("litml.__version__", "7.1.0")
     assert made.actions() == {"pyproject.toml": "replaced"}
-    assert "litml[release]>=7.1.0,<8" in made.read("pyproject.toml")
+    assert "litml[docs,release]>=7.1.0,<8" in made.read("pyproject.toml")
     assert read_record(made.root).litml == "7.1.0"
     monkeypatch.setattr("litml.__version__", "7.0.0")
     with pytest.raises(NewError, match="newer litml"):
