@@ -5,75 +5,31 @@ __all__ = []
 
 
 # %% imports
-from litml.train.average import Average
 from litml.train.batches import Batches, make_loader
 from litml.train.checkpoint import Checkpoint
 from litml.train.device import TrainError, choose_device, move, seed_everything
 from litml.train.events import EVENTS, Run
-from litml.train.finder import find_rate
-from litml.train.groups import fade_rates, freeze, make_groups, unfreeze
-from litml.train.logs import CsvLog, LiveCurves, TensorBoardLog, draw_curves
 from litml.train.loop import Trainer
 from litml.train.metrics import Mean, Metric, accuracy
-from litml.train.prepare import (
-    Impute,
-    Join,
-    OneHot,
-    Ordinal,
-    Pipeline,
-    Standardise,
-    Vocabulary,
-    load_pipeline,
-    save_pipeline,
-)
-from litml.train.progress import Progress
-from litml.train.schedules import count_steps, one_cycle, warm_cosine
 from litml.train.state import load_weights
 from litml.train.step import count_samples
-from litml.train.stopping import EarlyStopping
-from litml.train.summary import summarize
 from litml.train.world import World
 
 __all__ = [
     "EVENTS",
-    "Average",
     "Batches",
     "Checkpoint",
-    "CsvLog",
-    "EarlyStopping",
-    "Impute",
-    "Join",
-    "LiveCurves",
     "Mean",
     "Metric",
-    "OneHot",
-    "Ordinal",
-    "Pipeline",
-    "Progress",
     "Run",
-    "Standardise",
-    "TensorBoardLog",
     "TrainError",
     "Trainer",
-    "Vocabulary",
     "World",
     "accuracy",
     "choose_device",
     "count_samples",
-    "count_steps",
-    "draw_curves",
-    "fade_rates",
-    "find_rate",
-    "freeze",
-    "load_pipeline",
     "load_weights",
-    "make_groups",
     "make_loader",
     "move",
-    "one_cycle",
-    "save_pipeline",
     "seed_everything",
-    "summarize",
-    "unfreeze",
-    "warm_cosine",
 ]

@@ -40,13 +40,12 @@ class Batches:
     """The batches of a loader, epoch after epoch, and the place in them."""
 
     def __init__(self, loader: Iterable[Any], device: torch.device) -> None:
-        self.loader = loader
+        self.loader: Any = loader
         self.taken = 0  # batches of this epoch that have been used
-        self._done = False  # there are no more of them
-        self._random = Generators(device)
-        self._own = find_generators(loader)
-        self._start: dict[str, Any] = {}
-        self._resumed: dict[str, Any] | None = None
+        self._is_over = False  # there are no more of them
+        self._random = Generators(device, find_generators(loader))
+        self._start: dict[str, Any] = {}  # their states when the epoch began
+        self._saved: dict[str, Any] | None = None
         self._iterator: Iterator[Any] = iter(())
 
     def begin(self, epoch: int) -> None:
@@ -54,12 +53,12 @@ class Batches:
         sampler: Any = getattr(self.loader, "sampler", None)
         if hasattr(sampler, "set_epoch"):
             sampler.set_epoch(epoch)
-        resumed, self._resumed = self._resumed, None
-        if resumed is None:
-            self._start = self._read_generators()
+        saved, self._saved = self._saved, None
+        if saved is None:
+            self._start = self._random.state_dict()
             self._iterator = iter(self.loader)
-        elif not self._done:
-            self._return_to(resumed)
+        elif not self._is_over:
+            self._return_to(saved)
 
     def take(self, count: int) -> list[Any]:
         """Return the next batches: fewer than `count` at the end, then none."""
@@ -69,12 +68,12 @@ class Batches:
             error.add_note(f"while batch {self.taken} of the epoch was fetched")
             raise
         self.taken += len(batches)
-        self._done = len(batches) < count
+        self._is_over = len(batches) < count
         return batches
 
     def end(self) -> None:
         """Say that the epoch is over."""
-        self.taken, self._done, self._iterator = 0, False, iter(())
+        self.taken, self._is_over, self._iterator = 0, False, iter(())
 
     def __iter__(self) -> Iterator[Any]:
         self.begin(0)
@@ -83,44 +82,34 @@ class Batches:
         self.end()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the place."""
-        own = [one.get_state() for one in self._own]
-        state = {"taken": self.taken, "done": self._done, "own": own}
+        """Return the place, and the states of all generators."""
+        now = self._random.state_dict()
+        state = {"taken": self.taken, "is_over": self._is_over, "now": now}
         if self.taken and hasattr(self.loader, "state_dict"):
             return {**state, "loader": self.loader.state_dict()}
         return {**state, "start": self._start if self.taken else {}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a place; the next epoch begun is that one."""
-        self.taken, self._done = state["taken"], state["done"]
-        for generator, own in zip(self._own, state["own"], strict=True):
-            generator.set_state(own)
-        self._resumed = state if self.taken else None
+        """Go on from a place: the next epoch begun is that one."""
+        self.taken, self._is_over = state["taken"], state["is_over"]
+        self._random.load_state_dict(state["now"])
+        self._saved = state if self.taken else None
 
     def _return_to(self, place: dict[str, Any]) -> None:
         """Make the iterator stand where it stood, and leave no other trace."""
-        now = self._read_generators()
+        now = self._random.state_dict()
         if "loader" in place:
-            self.loader.load_state_dict(place["loader"])  # type: ignore[attr-defined]
+            self.loader.load_state_dict(place["loader"])
             self._iterator = iter(self.loader)
         else:
             self._start = place["start"]
-            self._set_generators(self._start)
+            self._random.load_state_dict(self._start)
             self._iterator = iter(self.loader)
             skipped = sum(1 for _ in islice(self._iterator, self.taken))
             if skipped < self.taken:
                 message = f"{self.taken} batches were used, the loader has {skipped}"
                 raise TrainError(message, "go on with the data it was begun with")
-        self._set_generators(now)
-
-    def _read_generators(self) -> dict[str, Any]:
-        own = [one.get_state() for one in self._own]
-        return {"all": self._random.state_dict(), "own": own}
-
-    def _set_generators(self, states: dict[str, Any]) -> None:
-        self._random.load_state_dict(states["all"])
-        for generator, own in zip(self._own, states["own"], strict=True):
-            generator.set_state(own)
+        self._random.load_state_dict(now)
 
 
 # ## A loader

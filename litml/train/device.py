@@ -3,6 +3,7 @@
 
 import random
 import sys
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -104,14 +105,18 @@ def seed_everything(seed: int) -> None:
 
 # %% generators
 class Generators:
-    """The state of every random generator that a training on `device` uses."""
+    """Every random generator that a training on `device` uses."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(
+        self, device: torch.device, own: Sequence[torch.Generator] = ()
+    ) -> None:
         self.device = device
+        self.own = own
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the states, made of plain values and tensors."""
+        """Return their states, made of plain values and tensors."""
         state = {"python": random.getstate(), "torch": torch.get_rng_state()}
+        state["own"] = [one.get_state() for one in self.own]
         if numpy := sys.modules.get("numpy"):
             name, keys, *rest = numpy.random.get_state()
             state["numpy"] = (name, keys.tolist(), *rest)
@@ -124,6 +129,8 @@ class Generators:
         """Put the states back."""
         random.setstate(state["python"])
         torch.set_rng_state(state["torch"])
+        for generator, own in zip(self.own, state["own"], strict=True):
+            generator.set_state(own)
         if "numpy" in state and (numpy := sys.modules.get("numpy")):
             numpy.random.set_state(state["numpy"])
         if "device" in state and self.device.type != "cpu":

@@ -4,7 +4,7 @@
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import ceil, isfinite
@@ -13,24 +13,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from litml.train.batches import Batches
 from litml.train.device import (
-    Generators,
     TrainError,
     choose_device,
-    make_context,
-    make_scaler,
     move,
     seed_everything,
 )
 from litml.train.events import Method, Run, Stateful, find_methods, fire
 from litml.train.metrics import Mean, Measure, Metric, Totals, read_means
 from litml.train.state import find_state, read_state, restore
-from litml.train.step import Stepper, call_loss, call_model, count_samples, name_layer
-from litml.train.world import World
+from litml.train.step import Stepper, call_loss, call_model, name_layer
 
 __all__ = [
     "Interrupt",
@@ -75,40 +69,17 @@ def catch_interrupt() -> Iterator[Interrupt]:
 
 # ## The trainer
 # %% trainer
-@dataclass(slots=True)
-class Trainer:
+@dataclass
+class Trainer(Stepper):
     """What a training is made of; `fit` runs it.
 
-    `loss(output, target)` is a mean over as many things as `weigh(batch)` says.
+    A step takes `accumulate` batches. The same `seed` gives the same training.
     """
 
-    model: nn.Module
-    loss: Callable[[Any, Any], Tensor]
-    optimizer: Optimizer
-    schedule: LRScheduler | None = None
     metrics: Mapping[str, Measure | Metric] = field(default_factory=dict)
     callbacks: Sequence[object] = ()
-    device: str | torch.device | None = None
-    precision: str = "float32"
     accumulate: int = 1
-    clip: float | None = None
-    compile: bool = False
     seed: int | None = 0
-    weigh: Callable[[Any], float | Tensor] = count_samples
-    world: World = field(default_factory=World)
-    forward: Any = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        if self.accumulate < 1:
-            raise TrainError(f"accumulate={self.accumulate}", "1 is every batch a step")
-        self.device = device = choose_device(self.device)
-        make_context(self.precision, device)
-        for module in (self.model, self.loss, *self.metrics.values()):
-            if isinstance(module, nn.Module):
-                module.to(device)
-        self.forward = self.world.wrap(self.model, device)
-        if self.compile:
-            self.forward = torch.compile(self.forward)
 
     def fit(
         self,
@@ -137,7 +108,7 @@ class Trainer:
         device = choose_device(self.device)
         totals = Totals(self.metrics, device)
         batch = None
-        with evaluating(self.model), make_context(self.precision, device):
+        with evaluating(self.model), self.context:
             for batch in loader:
                 inputs, target = move(batch, device)
                 output = call_model(self.forward, inputs)
@@ -151,7 +122,7 @@ class Trainer:
         """Return the outputs, on the processor; targets in the loader are ignored."""
         device = choose_device(self.device)
         outputs = []
-        with evaluating(self.model), make_context(self.precision, device):
+        with evaluating(self.model), self.context:
             for batch in loader:
                 inputs = batch[0] if isinstance(batch, tuple | list) else batch
                 outputs.append(call_model(self.forward, move(inputs, device)).cpu())
@@ -179,7 +150,6 @@ class Loop:
 
     trainer: Trainer
     run: Run
-    stepper: Stepper
     methods: dict[str, tuple[Method, ...]]
     train: Batches
     valid: Batches | None
@@ -205,14 +175,13 @@ class Loop:
 
     def train_epoch(self) -> None:
         """Take the steps of an epoch."""
-        run, stepper, methods = self.run, self.stepper, self.methods
-        count = self.trainer.accumulate
+        trainer, run, methods = self.trainer, self.run, self.methods
+        count = trainer.accumulate
         while not run.stopping and (batches := self.train.take(count)):
             fire(methods["on_step_start"], run)
-            weight = stepper.compute(run, batches)
-            stepper.unscale()
+            weight = trainer.compute(run, batches)
             fire(methods["on_gradients"], run)
-            stepper.apply()
+            trainer.apply()
             run.step += 1
             self.seen.add(run.loss, weight)
             self.listen()
@@ -282,33 +251,19 @@ def start(loop: Loop, resume: str | Path | None) -> None:
 
 # %% make-loop
 def make_loop(
-    trainer: Trainer,
-    train: Iterable[Any],
-    valid: Iterable[Any] | None,
-    epochs: int,
+    trainer: Trainer, train: Iterable[Any], valid: Iterable[Any] | None, epochs: int
 ) -> Loop:
-    """Return a loop that is ready to start."""
+    """Return a loop that is ready to start; raises `TrainError`."""
+    if trainer.accumulate < 1:
+        raise TrainError(f"accumulate={trainer.accumulate}", "1: each batch is a step")
     device = choose_device(trainer.device)
     run = Run(trainer.model, trainer.optimizer, trainer.schedule, device, epochs)
     run.world = trainer.world
     if isinstance(train, Sized):
         run.epoch_steps = ceil(len(train) / trainer.accumulate)
-    stepper = Stepper(
-        forward=trainer.forward,
-        loss=trainer.loss,
-        optimizer=trainer.optimizer,
-        schedule=trainer.schedule,
-        context=make_context(trainer.precision, device),
-        scaler=make_scaler(trainer.precision, device),
-        parameters=list(trainer.model.parameters()),
-        clip=trainer.clip,
-        weigh=trainer.weigh,
-        world=trainer.world,
-    )
     methods = find_methods(trainer.callbacks)
-    batches = Batches(train, device)
-    others = Batches(valid, device) if valid is not None else None
-    loop = Loop(trainer, run, stepper, methods, batches, others, Mean(device))
+    other = Batches(valid, device) if valid is not None else None
+    loop = Loop(trainer, run, methods, Batches(train, device), other, Mean(device))
     run.parts = list_parts(loop)
     return loop
 
@@ -318,16 +273,15 @@ def list_parts(loop: Loop) -> dict[str, Stateful]:
     named: dict[str, object] = {
         "optimizer": loop.run.optimizer,
         "schedule": loop.run.schedule,
-        "scaler": loop.stepper.scaler,
-        "train batches": loop.train,
-        "valid batches": loop.valid,
+        "scaler": loop.trainer.scaler,
         "train loss": loop.seen,
+        "valid batches": loop.valid,
     }
     for callback in loop.trainer.callbacks:
         name = f"callback {type(callback).__name__}"
         count = sum(one.startswith(name) for one in named)
         named[f"{name} {count + 1}" if count else name] = callback
-    named["generators"] = Generators(loop.run.device)  # the last to be put back
+    named["train batches"] = loop.train  # with all generators: the last to be put back
     return {name: one for name, one in named.items() if isinstance(one, Stateful)}
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from litml.train.device import TrainError
 
@@ -86,6 +86,8 @@ class Totals:
         self.measures = {k: m for k, m in metrics.items() if k not in self.objects}
         self.means = {name: Mean(device) for name in ("loss", *self.measures)}
         for metric in self.objects.values():
+            if isinstance(metric, nn.Module):
+                metric.to(device)
             metric.reset()
 
     def add(self, loss: Tensor, output: Any, target: Any, weight: float) -> None:

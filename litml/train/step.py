@@ -2,8 +2,7 @@
 """One step of the optimizer: forward, backward, and what stands between."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -12,7 +11,13 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from litml.train.device import TrainError, move
+from litml.train.device import (
+    TrainError,
+    choose_device,
+    make_context,
+    make_scaler,
+    move,
+)
 from litml.train.events import Run
 from litml.train.world import World
 
@@ -84,26 +89,37 @@ def describe(values: Mapping[str, Any]) -> str:
 
 # ## The step
 # %% stepper
-@dataclass(slots=True)
+@dataclass
 class Stepper:
-    """What a step needs, all of it decided before the first one."""
+    """How one step is taken. `loss` is a mean over as many things as `weigh` says."""
 
-    forward: nn.Module
+    model: nn.Module
     loss: Callable[[Any, Any], Tensor]
     optimizer: Optimizer
-    schedule: LRScheduler | None
-    context: AbstractContextManager[object]
-    scaler: torch.amp.GradScaler | None
-    parameters: list[nn.Parameter]
-    clip: float | None
-    weigh: Callable[[Any], float | Tensor]
-    world: World
+    schedule: LRScheduler | None = None
+    device: str | torch.device | None = None
+    precision: str = "float32"
+    clip: float | None = None
+    compile: bool = False
+    weigh: Callable[[Any], float | Tensor] = count_samples
+    world: World = field(default_factory=World)
+
+    def __post_init__(self) -> None:
+        self.device = device = choose_device(self.device)
+        self.context = make_context(self.precision, device)
+        self.scaler = make_scaler(self.precision, device)
+        for module in (self.model, self.loss):
+            if isinstance(module, nn.Module):
+                module.to(device)
+        self.forward: Any = self.world.wrap(self.model, device)
+        if self.compile:
+            self.forward = torch.compile(self.forward)
 
     def compute(self, run: Run, batches: Sequence[Any]) -> float:
         """Add up gradients, put the mean loss into the run, return its weight."""
         weights = [float(self.weigh(batch)) for batch in batches]
         shares, weight = self.world.share(weights)
-        mean: Tensor | None = None
+        parts = []
         for i, (batch, share) in enumerate(zip(batches, shares, strict=True)):
             run.batch = inputs, target = move(batch, run.device)
             with self.world.hold(self.forward, last=i == len(shares) - 1):
@@ -113,33 +129,25 @@ class Stepper:
                 part = loss if share == 1 else loss * share
                 scaled = self.scaler.scale(part) if self.scaler else part
                 scaled.backward()  # type: ignore[no-untyped-call]
-            part = part.detach()
-            mean = part if mean is None else mean + part
-        assert mean is not None
-        run.loss = mean
-        return weight
-
-    def unscale(self) -> None:
-        """Make the gradients what they would be without a scaler."""
+            parts.append(part.detach())
         if self.scaler:
             self.scaler.unscale_(self.optimizer)
+        run.loss = parts[0] if len(parts) == 1 else torch.stack(parts).sum()
+        return weight
 
     def apply(self) -> None:
         """Clip the gradients, change the weights, and clear the gradients."""
         if self.clip is not None:
-            clip_grad_norm_(self.parameters, self.clip)
-        if self.scaler:
-            self._apply_scaled(self.scaler)
-        else:
+            groups = self.optimizer.param_groups
+            clip_grad_norm_([p for one in groups for p in one["params"]], self.clip)
+        is_finite = True
+        if self.scaler is None:
             self.optimizer.step()
-            if self.schedule:
-                self.schedule.step()
-        self.optimizer.zero_grad()
-
-    def _apply_scaled(self, scaler: torch.amp.GradScaler) -> None:
-        # Gradients that overflowed change nothing, neither weights nor schedule.
-        before = scaler.get_scale()
-        scaler.step(self.optimizer)
-        scaler.update()
-        if self.schedule and scaler.get_scale() >= before:
+        else:
+            before = self.scaler.get_scale()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            is_finite = self.scaler.get_scale() >= before
+        if self.schedule and is_finite:
             self.schedule.step()
+        self.optimizer.zero_grad()

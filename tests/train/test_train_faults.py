@@ -223,10 +223,11 @@ def test_settings_that_make_no_sense() -> None:
         ({"device": "cuda:77"}, "no device `cuda:77`\nhint: here are cpu"),
         ({"device": "gpu"}, "no device `gpu`"),
         ({"precision": "fp16"}, "no precision `fp16`\nhint: there are float32"),
-        ({"accumulate": 0}, "accumulate=0"),
     ]:
         with pytest.raises(TrainError, match=text):
             make_trainer(**more)
+    with pytest.raises(TrainError, match="accumulate=0"):
+        make_trainer(accumulate=0).fit(LIST)
     with pytest.raises(TrainError, match="mode `least`"):
         Checkpoint("x", mode="least")
 

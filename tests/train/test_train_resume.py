@@ -85,14 +85,15 @@ def test_what_is_not_put_back_shows(tmp_path: Path) -> None:
     train_and_die(tmp_path / "killed", "plain", 8)
     state = tmp_path / "killed" / "last" / "state.pt"
     saved = torch.load(state, weights_only=True)
-    for name in ("schedule", "generators", "train batches"):
+    for name in ("schedule", "generators", "place"):
         parts = {**saved["parts"]}
+        place = parts["train batches"]
         if name == "generators":
-            parts[name]["torch"] = torch.Generator().manual_seed(1).get_state()
+            place["now"]["torch"] = torch.Generator().manual_seed(1).get_state()
         elif name == "schedule":
             parts[name]["last_epoch"] += 1
         else:
-            parts[name]["taken"] += 1
+            place["taken"] += 1
         torch.save({**saved, "parts": parts}, state)
         trainer, _ = train(tmp_path / name, "plain", resume=tmp_path / "killed")
         assert not same(weights(trainer), expected)
