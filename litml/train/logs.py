@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from litml.train.device import TrainError
 from litml.train.events import Run
-from litml.train.progress import is_first_process, is_notebook
+from litml.train.progress import is_notebook
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,12 +63,12 @@ class CsvLog:
 
     def on_fit_start(self, run: Run) -> None:
         """Write what went before."""
-        if is_first_process():
+        if run.world.rank == 0:
             self.write_all(run.history)
 
     def on_epoch_end(self, run: Run) -> None:
         """Add the epoch."""
-        if not is_first_process():
+        if run.world.rank:
             return
         if run.logs.keys() - set(self.columns):
             return self.write_all(run.history)
@@ -97,7 +97,7 @@ class TensorBoardLog:
 
     def on_fit_start(self, run: Run) -> None:
         """Open the files."""
-        if is_first_process():
+        if run.world.rank == 0:
             purge = run.step + 1 if run.step else None
             self.writer = open_writer(str(self.folder), purge)
 
@@ -190,7 +190,7 @@ class LiveCurves:
 
     def draw(self, run: Run) -> None:
         """Show the curves in place of those before."""
-        if not run.history or not is_notebook() or not is_first_process():
+        if not run.history or not is_notebook() or run.world.rank:
             return
         from IPython.display import Image, display
 

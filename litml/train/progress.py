@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import Any, Protocol, TextIO
 
-import torch.distributed as dist
-
 from litml.train.events import Run
 
 __all__ = [
@@ -25,7 +23,6 @@ __all__ = [
     "Table",
     "make_row",
     "is_notebook",
-    "is_first_process",
     "choose_view",
     "Progress",
 ]
@@ -166,11 +163,6 @@ def is_notebook() -> bool:
     return getattr(ipython.get_ipython(), "kernel", None) is not None
 
 
-def is_first_process() -> bool:
-    """Is this the one process of a training that speaks for all?"""
-    return not dist.is_available() or not dist.is_initialized() or dist.get_rank() == 0
-
-
 def choose_view(stream: TextIO) -> View:
     """Return the view that suits where the program runs."""
     if stream is sys.stderr and is_notebook():
@@ -194,9 +186,8 @@ class Progress:
 
     def on_fit_start(self, run: Run) -> None:
         """Find out who looks."""
-        self.view = (
-            choose_view(self.stream or sys.stderr) if is_first_process() else None
-        )
+        speaks = run.world.rank == 0
+        self.view = choose_view(self.stream or sys.stderr) if speaks else None
         self.began, self.first = time.monotonic(), run.step
 
     def on_step_end(self, run: Run) -> None:

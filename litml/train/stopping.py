@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from math import isfinite, isnan
 from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
 from litml.train.device import TrainError
@@ -19,6 +20,7 @@ __all__ = [
     "Standing",
     "Rule",
     "EarlyStopping",
+    "share_value",
     "copy_tensor",
     "read_log",
 ]
@@ -126,7 +128,7 @@ class EarlyStopping:
 
     def on_epoch_end(self, run: Run) -> None:
         """Judge the epoch."""
-        value = read_log(run.logs, self.monitor)
+        value = share_value(run, read_log(run.logs, self.monitor))
         watched = {self.monitor: value, "train_loss": run.logs.get("train_loss", 0.0)}
         bad = [name for name, one in watched.items() if not isfinite(one)]
         if bad and self.stop_on_nan:
@@ -160,6 +162,15 @@ class EarlyStopping:
         self.weights, self.reason = state["weights"], state["reason"]
         if self.run and self.reason:
             self.run.stop(self.reason)
+
+
+def share_value(run: Run, value: float) -> float:
+    """Return the value of the first process."""
+    if run.world.size == 1:
+        return value
+    own = value if run.world.rank == 0 else 0.0
+    wide = torch.tensor(own, dtype=torch.float64, device=run.device)
+    return float(run.world.total(wide))
 
 
 def copy_tensor(value: Any) -> Any:

@@ -30,17 +30,21 @@ from litml.train.logs import (  # noqa: E402
     to_csv,
 )
 from litml.train.loop import Trainer  # noqa: E402
+from litml.train.world import World  # noqa: E402
 
 torch.set_num_threads(1)
 
 
-def train(*callbacks: Any, epochs: int = 4, **fit: Any) -> list[dict[str, float]]:
+def train(
+    *callbacks: Any, epochs: int = 4, world: World | None = None, **fit: Any
+) -> list[dict[str, float]]:
     torch.manual_seed(0)
     x = torch.randn(12, 2)
     data = list(zip(x.split(2), x.sum(1, keepdim=True).split(2), strict=True))
     model = nn.Linear(2, 1)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    trainer = Trainer(model, nn.MSELoss(), optimizer, callbacks=callbacks, device="cpu")
+    options = {"callbacks": callbacks, "device": "cpu", "world": world or World()}
+    trainer = Trainer(model, nn.MSELoss(), optimizer, **options)
     return trainer.fit(data, data, epochs, **fit)
 
 
@@ -257,12 +261,16 @@ def test_live_curves_update_one_output(monkeypatch: Any) -> None:
     assert shown[-1].alt == "train_loss, valid_loss over 4 epochs"
 
 
+class Second(World):
+    rank = 1
+
+
 @pytest.mark.parametrize("log", ["csv", "board", "curves"])
 def test_the_first_process_writes_for_all(
     tmp_path: Path, monkeypatch: Any, log: str
 ) -> None:
-    monkeypatch.setattr("litml.train.logs.is_first_process", lambda: False)
     monkeypatch.setattr("litml.train.logs.is_notebook", lambda: True)
     make = {"csv": CsvLog, "board": TensorBoardLog, "curves": LiveCurves}
-    train(make[log]() if log == "curves" else make[log](tmp_path / "log"))
+    callback = make[log]() if log == "curves" else make[log](tmp_path / "log")
+    train(callback, world=Second())
     assert not os.listdir(tmp_path)

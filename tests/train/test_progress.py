@@ -18,6 +18,7 @@ from torch import nn  # noqa: E402
 from litml.train.events import Run  # noqa: E402
 from litml.train.loop import Trainer  # noqa: E402
 from litml.train.progress import Lines, Progress, Table, Terminal, choose_view  # noqa: E402
+from litml.train.world import World  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -41,13 +42,14 @@ class Window(io.StringIO):
         return True
 
 
-def train(progress: Any, *more: Any, epochs: int = 3, data: Any = None) -> None:
+def train(
+    progress: Any, *more: Any, epochs: int = 3, data: Any = None, **options: Any
+) -> None:
     data = data or [(torch.ones(2, 1), torch.ones(2, 1))] * 10
     model = nn.Linear(1, 1)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    called = [progress, *more]
-    trainer = Trainer(model, nn.MSELoss(), optimizer, callbacks=called, device="cpu")
-    trainer.fit(data, data, epochs)
+    options |= {"callbacks": [progress, *more], "device": "cpu"}
+    Trainer(model, nn.MSELoss(), optimizer, **options).fit(data, data, epochs)
 
 
 def screen(text: str) -> list[str]:
@@ -198,10 +200,13 @@ def test_the_view_that_suits(monkeypatch: Any) -> None:
     assert type(choose_view(io.StringIO())) is Lines, "somebody asked for a stream"
 
 
-def test_the_first_process_speaks_for_all(monkeypatch: Any) -> None:
-    monkeypatch.setattr("litml.train.progress.is_first_process", lambda: False)
+class Second(World):
+    rank = 1
+
+
+def test_the_first_process_speaks_for_all() -> None:
     stream = Window()
-    train(Progress(1, stream, pause=0.0))
+    train(Progress(1, stream, pause=0.0), world=Second())
     assert stream.getvalue() == ""
 
 

@@ -20,6 +20,7 @@ from litml.train.device import TrainError  # noqa: E402
 from litml.train.events import Run  # noqa: E402
 from litml.train.loop import Trainer  # noqa: E402
 from litml.train.stopping import EarlyStopping, Rule, Standing, StoppingError  # noqa: E402
+from litml.train.world import World  # noqa: E402
 
 torch.set_num_threads(1)
 
@@ -289,3 +290,33 @@ def test_stopped_and_resumed_it_is_still_over(tmp_path: Path) -> None:
     folder = Checkpoint(tmp_path)
     assert train(curve, EarlyStopping(patience=2), folder) == (4, 1)
     assert train(curve, EarlyStopping(patience=2), folder, resume=tmp_path) == (4, 1)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_all_processes_judge_the_number_of_the_first(rank: int) -> None:
+    """What each measures differs; here the other process adds its part."""
+    first = [0.9, 0.3, 0.5, 0.6, 0.1]
+    other = [0.1, 0.2, 0.3, 0.4, 0.5]
+
+    class Two(World):
+        size = 2
+        parts = iter(first)
+
+        def total(self, value: Any) -> Any:
+            if value.ndim or value.dtype != torch.float64:
+                return value * 2  # sums and weights of losses
+            part = next(self.parts)
+            return value + (0.0 if rank == 0 else part)
+
+    world = Two()
+    world.rank = rank
+    stopping = EarlyStopping(patience=2)
+    curve = first if rank == 0 else other
+    model = nn.Linear(1, 1, bias=False)
+    optimizer = torch.optim.SGD(model.parameters(), 0.0)
+    called = [Replay(curve), stopping]
+    trainer = Trainer(
+        model, nn.MSELoss(), optimizer, callbacks=called, device="cpu", world=world
+    )
+    assert len(trainer.fit(DATA, DATA, 5)) == 4
+    assert stopping.standing.best_epoch == 1 and model.weight.item() == 1
