@@ -12,7 +12,7 @@ from typing import Any
 from litml.formula import strip_dollars, to_mathml
 from litml.highlight import code_block
 from litml.page import Link, Shown
-from litml.prose import plain_text, render_inline, render_prose
+from litml.prose import REACHABLE, plain_text, render_inline, render_prose
 from litml.safe import (
     SUFFIXES,
     Context,
@@ -220,7 +220,7 @@ def render_latex(kind: str, value: object, shown: Shown, context: Context) -> st
     """Return a formula, or how it is written if it cannot be drawn."""
     latex = strip_dollars(join(value))
     if drawn := to_mathml(latex, display=True):
-        return f'<div class="formula">{drawn}</div>'
+        return f'<div class="formula" {REACHABLE}>{drawn}</div>'
     context.remark(f"a formula that cannot be drawn: `{latex[:60]}`")
     return code_block(latex, "latex")
 

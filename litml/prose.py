@@ -19,6 +19,7 @@ from litml.safe import Context, sanitize, settle, wrap_tables
 __all__ = [
     "Div",
     "Part",
+    "OPENINGS",
     "split_boxes",
     "mask_code",
     "KINDS",
@@ -39,6 +40,7 @@ __all__ = [
     "parser",
     "Tokens",
     "Env",
+    "REACHABLE",
     "render_formula",
     "render_name",
     "render_fence",
@@ -75,10 +77,15 @@ class Div:
 
 
 Part = str | Div | Callout
+OPENINGS = re.compile(r"^(?::::|> *\[!|!!!|\?\?\?)", re.MULTILINE)
 
 
 def split_boxes(source: str) -> Iterator[Part]:
     """Split Markdown into text and its outermost boxes."""
+    if not OPENINGS.search(source):  # most texts have none
+        if source.strip():
+            yield source
+        return
     lines = source.split("\n")
     masked = mask_code(lines)
     start = at = 0
@@ -240,6 +247,9 @@ Tokens = Sequence[Any]
 Env = MutableMapping[str, Any]
 
 
+REACHABLE = 'tabindex="0" role="group" aria-label="Formula"'
+
+
 def render_formula(self: Any, tokens: Tokens, at: int, options: Any, env: Env) -> str:
     """Render a formula, in a line or of its own."""
     token, context = tokens[at], env["context"]
@@ -251,7 +261,7 @@ def render_formula(self: Any, tokens: Tokens, at: int, options: Any, env: Env) -
     if not token.block:
         return drawn
     id = f' id="{escape(token.info)}"' if token.info else ""
-    return f'<div class="formula"{id}>{drawn}</div>\n'
+    return f'<div class="formula"{id} {REACHABLE}>{drawn}</div>\n'
 
 
 def render_name(self: Any, tokens: Tokens, at: int, options: Any, env: Env) -> str:
