@@ -145,12 +145,9 @@ def find_rate(
 @contextmanager
 def keep_chance(trainer: Trainer, loader: object) -> Iterator[None]:
     """Put the random generators back, the loader's too."""
-    everywhere = Generators(choose_device(trainer.device))
-    state = everywhere.state_dict()
-    own = [(one, one.get_state()) for one in find_generators(loader)]
+    chance = Generators(choose_device(trainer.device), find_generators(loader))
+    before = chance.state_dict()
     try:
         yield
     finally:
-        everywhere.load_state_dict(state)
-        for generator, before in own:
-            generator.set_state(before)
+        chance.load_state_dict(before)
