@@ -162,14 +162,16 @@ def run_kernel(line: socket.socket, request: dict[str, Any], basis: Basis) -> in
     return code
 
 
-def watch(kernel: Any, program: CodeType, reports: str, commands: bool) -> None:
+def watch(
+    kernel: Any, program: CodeType, reports: str, commands: bool, root: str
+) -> None:
     """Have the kernel be watched as soon as its event loop runs."""
     from tornado.ioloop import IOLoop
 
     names: dict[str, Any] = {"__name__": "litml.watch"}
     exec(program, names)
     begin = names["start_watch"]
-    IOLoop.current().add_callback(begin, kernel, reports, os.getppid(), commands)
+    IOLoop.current().add_callback(begin, kernel, reports, os.getppid(), commands, root)
 
 
 # ## The nanny

@@ -227,7 +227,7 @@ def describe_timeout(timeout: float, found: Failure | None, killed: bool) -> Fai
 
 
 # %% watch_code
-def watch_code(reports: Path, commands: bool) -> str:
+def watch_code(reports: Path, commands: bool, root: str = "") -> str:
     """Return code that watches the kernel it is executed in; see `start_watch`."""
     name, file = "litml.watch", str(Path(litml.watch.__file__).absolute())
     text = f"""
@@ -236,7 +236,8 @@ try:
     names = {{"__name__": {name!r}}}
     exec(SourceFileLoader({name!r}, {file!r}).get_code({name!r}), names)
     kernel = get_ipython().kernel
-    names["start_watch"](kernel, {str(reports)!r}, {os.getpid()}, {commands})
+    begin = names["start_watch"]
+    begin(kernel, {str(reports)!r}, {os.getpid()}, {commands}, {root!r})
 except Exception:
     pass
 """
@@ -260,6 +261,7 @@ class Kernel:
         self.strict = Strict()
         self.watched = False  # by whoever has started it
         self.heard = 0  # bytes of reports
+        self.files = b""  # what it has read, as told at its end
         self.displays: dict[str, list[Output]] = {}
         self.busy = True
         self.group = process.group
@@ -355,11 +357,14 @@ class Kernel:
             shutil.rmtree(self.home, ignore_errors=True)
         return failure
 
-    def watch(self, strict: Strict) -> None:
-        """Have a Python kernel report what fails beside its cells."""
+    def watch(self, strict: Strict, root: str = "") -> None:
+        """Have a Python kernel report what fails beside its cells.
+
+        It also notes which files below the folder `root` it reads.
+        """
         self.strict = strict
         if self.process.language == "python" and not self.watched:
-            code = watch_code(self.home / "noticed", strict.shell_errors)
+            code = watch_code(self.home / "noticed", strict.shell_errors, root)
             self.client.execute(code, silent=True, store_history=False)
 
     def read_reports(self) -> list[Failure]:
@@ -393,6 +398,8 @@ class Kernel:
         """Have the process end; return what was noticed meanwhile."""
         if not await self.ask_tasks(ending) and await self.is_alive():
             return Failure("NeverEnds", "after the last cell the kernel is still busy")
+        with suppress(OSError):
+            self.files = (self.home / "files").read_bytes()
         end = time.monotonic() + ending
         while (alive := await self.is_alive()) and time.monotonic() < end:
             await self.client.rest(min(TICK, end - time.monotonic()))

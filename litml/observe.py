@@ -2,7 +2,6 @@
 """Watch which files a notebook's kernel really uses, and turn that into evidence."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,6 @@ from litml.select import Evidence, find_files, see_file
 
 __all__ = [
     "Observed",
-    "observing_codes",
-    "hide",
     "read_observed",
     "list_patterns",
     "list_imported",
@@ -26,48 +23,7 @@ __all__ = [
 ]
 
 
-# ## In the kernel
-# %% HOOK
-HOOK = """
-def install(root):
-    import os
-    import sys
-
-    read, written, other = set(), set(), set()
-    programs = ("subprocess.Popen", "os.system", "os.posix_spawn")
-    local = ("127.", "::1", "localhost")
-
-    def hook(event, args):
-        if event == "open" and isinstance(args[0], (str, bytes)):
-            path = os.path.abspath(os.fsdecode(args[0]))
-            if path.startswith(root) and path not in written:
-                flags = args[2] if isinstance(args[2], int) else 0
-                writes = flags & (os.O_WRONLY | os.O_RDWR) and path not in read
-                (written if writes else read).add(path)
-        elif event in programs or event in ("os.exec", "os.forkpty"):
-            other.add("it starts other programs")
-        elif event == "socket.connect" and isinstance(args[1], tuple):
-            if not str(args[1][0]).startswith(local):
-                other.add("it uses the network")
-        elif event == "litml.observe":
-            args[0].extend([sorted(read), sorted(written), sorted(other)])
-
-    sys.addaudithook(hook)
-"""
-ASK = """
-def tell(path):
-    import json
-    import sys
-
-    seen = []
-    sys.audit("litml.observe", seen)
-    files = [getattr(one, "__file__", None) for one in list(sys.modules.values())]
-    seen[0] = sorted({*seen[0], *(file for file in files if isinstance(file, str))})
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump(seen, file)
-"""
-
-
+# ## What the kernel tells
 # %% Observed
 @dataclass(frozen=True, slots=True)
 class Observed:
@@ -77,25 +33,11 @@ class Observed:
     untold: str = ""
 
 
-def observing_codes(root: Path, path: Path) -> tuple[str, str]:
-    """Return the code to run first and last in a Python kernel.
-
-    It watches which files below `root` are opened, and writes them to `path`.
-    """
-    below = f"{root.resolve()}{os.sep}"
-    return hide(f"{HOOK}install({below!r})"), hide(f"{ASK}tell({str(path)!r})")
-
-
-def hide(code: str) -> str:
-    """Return Python that runs code in a namespace of its own."""
-    return f"__import__('builtins').exec({code!r}, {{}})"
-
-
-def read_observed(path: Path) -> Observed:
-    """Return what a kernel has written to `path`; if nothing, that is why."""
+def read_observed(told: bytes) -> Observed:
+    """Return what a kernel has told; if nothing, that is why."""
     try:
-        read, written, other = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        read, written, other = json.loads(told)
+    except ValueError:
         return Observed(untold="its kernel does not say what it has read")
     files = frozenset(map(Path, read)) - frozenset(map(Path, written))
     return Observed(files, ", ".join(other))

@@ -77,7 +77,8 @@ class Policy:
     Notebooks' names are relative to `root`; kernels can import from `paths`. A cell
     with a directive among `flags` is skipped unless that is among `asked`. The code in
     `opening` and `closing` is run in every Python kernel, unseen. `sources` are the
-    folders into which notebooks should not write.
+    folders into which notebooks should not write. With `observe` kernels note which
+    files below the root they read.
     """
 
     root: Path
@@ -91,6 +92,7 @@ class Policy:
     strict: Strict = field(default_factory=Strict)
     warmth: Warmth = field(default_factory=Warmth)
     sources: tuple[Path, ...] = ()
+    observe: bool = False
 
 
 # %% make_policy
@@ -373,7 +375,13 @@ class Runner:
         self.stock: Stock = {}
         self.begun: dict[str, float] = {}
         self.written: dict[str, str] = {}  # files, and the cells that wrote them
+        self.files = b""  # what the last kernel has read
         self.queue: Queue | None = None  # for a GPU
+
+    @property
+    def root(self) -> str:
+        """The folder below which the kernel notes what it reads; or nothing."""
+        return str(self.policy.root) if self.policy.observe else ""
 
     @property
     def folder(self) -> Path:
@@ -425,7 +433,7 @@ class Runner:
         if self.kernel is None:
             self.stock = take_stock(self.policy.sources)
             self.kernel = await self.start()
-            self.kernel.watch(self.policy.strict)
+            self.kernel.watch(self.policy.strict, self.root)
             await self.run_hidden(self.kernel, self.policy.opening)
         return self.kernel
 
@@ -445,6 +453,7 @@ class Runner:
                 "\n".join(step.source for step in self.steps),
                 extra,
                 self.policy.strict,
+                self.root,
             )
         except LitmlError as error:
             error.at = error.at or Location(self.notebook.name)
@@ -482,6 +491,7 @@ class Runner:
             await self.run_hidden(kernel, self.policy.closing)
         finally:
             failure = await kernel.close(ending)
+            self.files = kernel.files
             if self.queue:
                 self.queue.leave()
         after = take_stock(self.policy.sources)

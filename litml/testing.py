@@ -10,7 +10,6 @@ from typing import Any
 
 from litml.front import read_rows
 from litml.notebook import Location, suggest
-from litml.observe import hide
 from litml.project import ConfigError, Kind, Project, check_table
 
 __all__ = [
@@ -23,6 +22,7 @@ __all__ = [
     "pytest_words",
     "rows_of",
     "check_names",
+    "hide",
     "ANSWER",
     "run_apart",
     "find_answers",
@@ -177,6 +177,11 @@ def check_names(testing: Testing, names: list[str]) -> None:
 
 # ## Code of ours in a kernel
 # %% run_apart
+def hide(code: str) -> str:
+    """Return Python that runs code in a namespace of its own."""
+    return f"__import__('builtins').exec({code!r}, {{}})"
+
+
 ANSWER = "application/vnd.litml+json"
 
 

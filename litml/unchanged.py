@@ -3,8 +3,6 @@
 affect, or this machine's share of them.
 """
 
-import itertools
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -20,7 +18,6 @@ from litml.observe import (
     gather_evidence,
     list_imported,
     list_patterns,
-    observing_codes,
     read_observed,
 )
 from litml.params import label
@@ -112,9 +109,7 @@ class Book:
                 names.add(path.relative_to(self.root).as_posix())
         return names, list_patterns(file.notebook) or ()
 
-    def keep(
-        self, file: NotebookFile, runner: Runner, answer: Path, started: float
-    ) -> None:
+    def keep(self, file: NotebookFile, runner: Runner, started: float) -> None:
         """Keep what a run has taught, be it only how long it took."""
         name, seconds = name_of(file), sum(run.seconds for run in runner.runs)
         complete = len(runner.runs) == len(runner.steps)
@@ -126,7 +121,7 @@ class Book:
             file.notebook,
             self.root,
             places_of(file, runner),
-            read_observed(answer),
+            read_observed(runner.files),
             (digest_of(file, runner), self.environment),
             started,
         )
@@ -190,8 +185,6 @@ class Chooser:
         self.told: dict[str, str] = {}  # why a notebook runs
         self.known: set[NotebookFile] = set()
         self.keepers: dict[NotebookFile, Callable[[], None]] = {}
-        self.answers = tempfile.TemporaryDirectory(prefix="litml-answers-")
-        self.numbers = itertools.count()
 
     def book_of(self, file: NotebookFile) -> Book:
         """Return what is known of the notebooks of a file's project."""
@@ -276,17 +269,12 @@ class Chooser:
 
     def watch(self, file: NotebookFile, runner: Runner, book: Book) -> None:
         """Have the kernel say what it reads, and keep that at the end."""
-        answer = Path(self.answers.name) / f"{next(self.numbers)}.json"
-        first, last = observing_codes(book.root, answer)
-        policy = runner.policy
-        runner.policy = replace(
-            policy, opening=(*policy.opening, first), closing=(last, *policy.closing)
-        )
+        runner.policy = replace(runner.policy, observe=True)
 
         def keep() -> None:
             if runner.runs:  # else no cell was asked for
                 started = min(runner.begun.values(), default=0.0)
-                book.keep(file, runner, answer, started)
+                book.keep(file, runner, started)
 
         self.keepers[file] = keep
 
@@ -354,7 +342,3 @@ class Chooser:
             store = self.store_of(session.config)
             for name, seconds in self.seconds.items():
                 store.write(Result(name, round(seconds, 3)))
-
-    def pytest_unconfigure(self) -> None:
-        """Remove what the kernels have said."""
-        self.answers.cleanup()

@@ -329,8 +329,9 @@ async def start_warm(
     warmth: Warmth,
     startup: float,
     strict: Strict | None = None,
+    root: str = "",
 ) -> Kernel:
-    """Start a forked kernel, watched if `strict` says what for.
+    """Start a forked kernel, watched if `strict` says what for; see `open_kernel`.
 
     Raises `ForkError` if it has to be a cold one.
     """
@@ -343,7 +344,7 @@ async def start_warm(
     try:
         with (home / "log").open("wb") as log:
             files = [log.fileno(), log.fileno()]
-            watch = [str(home / "noticed"), strict.shell_errors] if strict else None
+            watch = [str(home / "noticed"), strict.shell_errors, root] if strict else []
             more = {"home": str(home), "watch": watch}
             forked = server.fork(words, folder, env, files, more)
         forked.connection = info
@@ -394,18 +395,19 @@ async def open_kernel(
     text: str = "",
     extra: Mapping[str, str] | None = None,
     strict: Strict | None = None,
+    root: str = "",
 ) -> Kernel:
     """Start a kernel, warm where that is possible and wise; `text` is what it will run.
 
-    A warm one is watched from the beginning if `strict` says what for. Variables in
-    `extra` are in its environment, too.
+    A warm one is watched from the beginning if `strict` says what for, and notes which
+    files below `root` it reads. Variables in `extra` are in its environment, too.
 
     Raises `KernelError` if it is not installed or not ready in `startup` seconds.
     """
     env = {**kernel_env(os.environ, paths), **(extra or {})}
     with suppress(ForkError):
         if warmth.warm and is_ours(name) and not (warmth.preload and sets_frozen(text)):
-            return await start_warm(folder, env, warmth, startup, strict)
+            return await start_warm(folder, env, warmth, startup, strict, root)
     kernel = await start_kernel(folder, name, paths, startup, extra)
     if kernel.group:
         limit_memory(kernel.group, warmth.memory)

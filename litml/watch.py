@@ -30,6 +30,9 @@ __all__ = [
     "is_leaving",
     "do_nothing",
     "check_commands",
+    "PROGRAMS",
+    "LOCAL",
+    "Reader",
     "start_watch",
     "die_with_parent",
 ]
@@ -95,6 +98,7 @@ class Watch:
     def __init__(self, kernel: Any, path: str) -> None:
         self.kernel = kernel
         self.path = path
+        self.reader: Reader | None = None
         self.room = 20  # reports; after so many nobody needs more
         self.makers: WeakKeyDictionary[asyncio.Task[Any], str] = WeakKeyDictionary()
 
@@ -192,6 +196,10 @@ class Ending:
             await self.wait(time.monotonic() + message["content"]["tasks"])
             for task, request in list(self.watch.makers.items()):
                 self.examine(task, request)
+        with suppress(Exception):
+            if self.watch.reader:
+                place = os.path.dirname(self.watch.path)
+                self.watch.reader.tell(os.path.join(place, "files"))
         self.watch.kernel._progressively_terminate_all_children = do_nothing
         look = threading.Thread(target=self.look, args=(seconds,), daemon=True)
         look.start()
@@ -256,13 +264,56 @@ def check_commands(shell: Any) -> None:
     shell.system_raise_on_error = True
 
 
+# ## What is read
+# %% Reader
+PROGRAMS = ("subprocess.Popen", "os.system", "os.posix_spawn", "os.exec", "os.forkpty")
+LOCAL = ("127.", "::1", "localhost")
+
+
+class Reader:
+    """Notes which files below the folder `root` are opened, and what hides others."""
+
+    def __init__(self, root: str) -> None:
+        self.root = os.path.join(os.path.realpath(root), "")
+        self.read: set[str] = set()
+        self.written: set[str] = set()
+        self.other: set[str] = set()
+
+    def hear(self, event: str, args: tuple[Any, ...]) -> None:
+        """Take in an audit event."""
+        if event == "open" and isinstance(args[0], (str, bytes)):
+            with suppress(OSError, ValueError):
+                self.note(os.path.abspath(os.fsdecode(args[0])), args[2])
+        elif event in PROGRAMS:
+            self.other.add("it starts other programs")
+        elif event == "socket.connect" and isinstance(args[1], tuple):
+            local = str(args[1][0]).startswith(LOCAL)
+            self.other.update([] if local else ["it uses the network"])
+
+    def note(self, path: str, flags: object) -> None:
+        """Note that a file is opened with some flags."""
+        if path.startswith(self.root) and path not in self.written:
+            writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR)
+            (self.written if writes and path not in self.read else self.read).add(path)
+
+    def tell(self, path: str) -> None:
+        """Write all of it to the file at `path`, with the files of modules."""
+        files = [getattr(one, "__file__", None) for one in list(sys.modules.values())]
+        read = self.read.union(file for file in files if isinstance(file, str))
+        said = [sorted(read), sorted(self.written), sorted(self.other)]
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(said, file)
+
+
 # ## How it gets in
 # %% start_watch
-def start_watch(kernel: Any, path: str, parent: int, commands: bool) -> None:
+def start_watch(
+    kernel: Any, path: str, parent: int, commands: bool, root: str = ""
+) -> None:
     """Watch a kernel from now on; that the file at `path` exists says that it is.
 
     `parent` is the process that is to outlive the kernel; if `commands`, failing ones
-    are errors.
+    are errors. Which files below `root` are read is written to `files` beside `path`.
     """
     watch = Watch(kernel, path)
     threading.excepthook = watch.on_thread(threading.excepthook)
@@ -275,6 +326,9 @@ def start_watch(kernel: Any, path: str, parent: int, commands: bool) -> None:
         die_with_parent()
     kernel.shell_handlers["litml_end_request"] = Ending(watch).answer
     open(path, "x").close()
+    if root:
+        watch.reader = Reader(root)
+        sys.addaudithook(watch.reader.hear)
     if commands:
         try:
             check_commands(kernel.shell)
