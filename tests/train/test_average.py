@@ -148,6 +148,30 @@ def test_resumed_it_goes_on_bit_for_bit(tmp_path: Path, step: int) -> None:
         assert torch.equal(value, resumed.state_dict()[name]), name
 
 
+def test_no_step_waits_for_the_device() -> None:
+    """No number is read, as torch's `AveragedModel` does to know the first step."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, operation: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            seen.add(operation.overloadpacket.__name__)
+            return operation(*args, **kwargs or {})
+
+    seen: set[str] = set()
+    average, model = Average(0.9), make_model()
+    run = Run(model, None, None, torch.device("cpu"), 1)  # type: ignore[arg-type]
+    average.on_fit_start(run)
+    with Watch():
+        for run.step in (1, 2, 3):
+            average.on_step_end(run)
+    assert seen == {"copy_", "_foreach_lerp_"}
+    with Watch():
+        AveragedModel(model).update_parameters(model)
+    assert "_local_scalar_dense" in seen
+
+
 @pytest.mark.parametrize(("decay", "start"), [(1.0, 0), (-0.1, 0), (0.9, -1)])
 def test_what_is_no_average_is_refused(decay: float, start: int) -> None:
     with pytest.raises(TrainError):
