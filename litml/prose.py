@@ -43,6 +43,7 @@ __all__ = [
     "REACHABLE",
     "render_formula",
     "render_name",
+    "render_picture",
     "render_fence",
     "RULES",
     "ADDRESS",
@@ -276,6 +277,23 @@ def render_name(self: Any, tokens: Tokens, at: int, options: Any, env: Env) -> s
     return f'<a class="symbol" href="{escape(url)}">{code}</a>' if url else code
 
 
+def render_picture(self: Any, tokens: Tokens, at: int, options: Any, env: Env) -> str:
+    """Render an image; with an id as `#fig-loss` it is a figure with its caption."""
+    from markdown_it.token import Token
+
+    token = tokens[at]
+    caption = self.renderInline(token.children, options, env)
+    if alt := token.attrs.pop("fig-alt", ""):
+        token.children = [Token("text", "", 0, content=str(alt))]
+    id = str(token.attrs.get("id", ""))
+    if not id.startswith("fig-"):
+        return str(self.image(tokens, at, options, env))
+    del token.attrs["id"]
+    image = self.image(tokens, at, options, env)
+    below = f"<figcaption>{caption}</figcaption>"
+    return f'<figure id="{escape(id)}">{image}{below}</figure>'
+
+
 def render_fence(self: Any, tokens: Tokens, at: int, options: Any, env: Env) -> str:
     """Render a block of code."""
     match = re.match(r"\s*\{?\.?([\w+#-]*)", tokens[at].info)
@@ -286,7 +304,8 @@ def render_fence(self: Any, tokens: Tokens, at: int, options: Any, env: Env) -> 
 RULES: dict[str, Any] = {
     **dict.fromkeys(["math_inline", "math_inline_double"], render_formula),
     **dict.fromkeys(["math_block", "math_block_label", "amsmath"], render_formula),
-    **{"code_inline": render_name, "fence": render_fence, "code_block": render_fence},
+    **{"code_inline": render_name, "image": render_picture},
+    **dict.fromkeys(["fence", "code_block"], render_fence),
 }
 
 
@@ -404,6 +423,7 @@ def render_text(source: str, context: Context) -> str:
     html = str(parser().render(source, env))
     if not context.trusted:
         html = sanitize(html)
+    html = html.replace("<p></p>", "")  # what is left around a figure
     return wrap_tables(settle(place_headings(html, context), context))
 
 

@@ -6,12 +6,13 @@ scripts, people in a terminal.
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from litml.cards import card_markdown
 from litml.outputs import join, settle_lines
 from litml.page import ApiCard, Block, Callout, Code, Page, Prose, Shown
 from litml.prose import mask_code
-from litml.safe import SUFFIXES, asset_name, decode
+from litml.safe import SUFFIXES, asset_name, decode, place
 
 __all__ = [
     "fence",
@@ -19,6 +20,9 @@ __all__ = [
     "COLOURS",
     "output_markdown",
     "callout_markdown",
+    "LINK",
+    "settle_links",
+    "attach",
     "prose_markdown",
     "page_markdown",
     "block_markdown",
@@ -75,6 +79,39 @@ def callout_markdown(callout: Callout) -> str:
     return "\n".join(f"> {line}".rstrip() for line in lines)
 
 
+LINK = re.compile(r"(\]\(<?)([^)\s>]+)")
+
+
+def settle_links(markdown: str, page: Page, asked: Mapping[str, str | None]) -> str:
+    """Return Markdown with its links to notebooks and images as the site has them.
+
+    `asked` is what rendering the page has asked, with the answers.
+    """
+    up = "../" * page.name.count("/")
+
+    def settle(match: re.Match[str]) -> str:
+        path, mark, anchor = match[2].partition("#")
+        target = place(path, page) if path else ""
+        found = asked.get(target) or asked.get(f"file:{target}")
+        if not found:
+            return match[0]
+        up_here = "" if re.match(r"[a-z]+:", found) else up
+        return f"{match[1]}{up_here}{re.sub(r'[.]html$', '.md', found)}{mark}{anchor}"
+
+    return LINK.sub(settle, markdown)
+
+
+def attach(markdown: str, attachments: Mapping[str, Any], up: str) -> str:
+    """Return Markdown with the images of its cell as files of the site."""
+    for name, bundle in attachments.items():
+        for kind in SUFFIXES if isinstance(bundle, dict) else ():
+            if image := decode(bundle[kind]) if kind in bundle else None:
+                url = up + asset_name(image, SUFFIXES[kind])
+                markdown = markdown.replace(f"attachment:{quote(name)}", url)
+                markdown = markdown.replace(f"attachment:{name}", url)
+    return markdown
+
+
 def prose_markdown(source: str) -> str:
     """Return prose, its headings below the page's own, without fences of colons."""
     kept, lines = [], source.split("\n")
@@ -86,15 +123,18 @@ def prose_markdown(source: str) -> str:
 
 # ## A twin
 # %% page_markdown
-def page_markdown(page: Page) -> str:
-    """Return a page as Markdown."""
+def page_markdown(page: Page, asked: Mapping[str, str | None] | None = None) -> str:
+    """Return a page as Markdown; with what was `asked` for it, links lead on."""
     parts = [f"# {page.title}", f"> {page.summary}" if page.summary else ""]
     if page.module:
         parts.append(f"Module `{page.module}`, notebook `{page.notebook}`.")
     up = "../" * page.name.count("/")
     seen: set[str] = set()
     for block in page.blocks:
-        parts.append(block_markdown(block, up, seen))
+        text = block_markdown(block, up, seen)
+        if isinstance(block, Prose | Callout):
+            text = settle_links(attach(text, block.attachments, up), page, asked or {})
+        parts.append(text)
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

@@ -118,6 +118,18 @@ def test_addresses_and_references_become_links() -> None:
     assert render("[x https://a.example](https://b.example)").count("<a ") == 1
 
 
+def test_an_image_with_a_label_is_a_figure() -> None:
+    dot = "data:image/gif;base64,R0lGODlhAQABAAAAACw="
+    html = render(f'![It *falls*]({dot}){{#fig-loss fig-alt="A line"}}')
+    assert '<figure id="fig-loss"><img alt="A line"' in html
+    assert "<figcaption>It <em>falls</em></figcaption></figure>" in html
+    assert "<p></p>" not in html
+    plain = render(f"![Dot]({dot}){{width=5}}")
+    assert "<figure" not in plain and 'alt="Dot" width="5"' in re.sub(
+        ' (loading|src)="[^"]*"', "", plain
+    )
+
+
 # Boxes -------------------------------------------------------------------------------
 
 BOXES = {

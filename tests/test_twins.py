@@ -57,6 +57,19 @@ def test_a_page() -> None:
     assert "E: no" in made and "\n\n\n" not in made
 
 
+def test_links_lead_to_other_twins() -> None:
+    source = (
+        "[a](../b.ipynb#x) ![c](c.png) ![d](attachment:my%20d.png) [e](e.ipynb) [f](#f)"
+    )
+    asked = {"nbs/b.ipynb": "b.html", "file:nbs/deep/c.png": "_assets/1.png"}
+    prose = Prose("a", source, {"my d.png": {"image/png": "AAAA"}})
+    made = page_markdown(page(prose), {**asked, "nbs/deep/e.ipynb": None})
+    assert "[a](../b.md#x) ![c](../_assets/1.png)" in made
+    assert re.search(
+        r"!\[d\]\(\.\./_assets/\w+\.png\) \[e\]\(e\.ipynb\) \[f\]\(#f\)", made
+    )
+
+
 def test_lists_for_assistants() -> None:
     listed = llms_txt("Sums", "Small.", {"A": [page(name="a")], "B": []})
     assert listed.startswith("# Sums\n\n> Small.\n\n## A\n\n- [Core](a.md): Sums.\n")
