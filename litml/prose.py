@@ -282,7 +282,7 @@ def render_picture(self: Any, tokens: Tokens, at: int, options: Any, env: Env) -
     from markdown_it.token import Token
 
     token = tokens[at]
-    caption = self.renderInline(token.children, options, env)
+    caption = self.renderInline(token.children or [], options, env)
     if alt := token.attrs.pop("fig-alt", ""):
         token.children = [Token("text", "", 0, content=str(alt))]
     id = str(token.attrs.get("id", ""))

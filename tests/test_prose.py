@@ -124,6 +124,7 @@ def test_an_image_with_a_label_is_a_figure() -> None:
     assert '<figure id="fig-loss"><img alt="A line"' in html
     assert "<figcaption>It <em>falls</em></figcaption></figure>" in html
     assert "<p></p>" not in html
+    assert '<img alt=""' in render(f"![]({dot})")
     plain = render(f"![Dot]({dot}){{width=5}}")
     assert "<figure" not in plain and 'alt="Dot" width="5"' in re.sub(
         ' (loading|src)="[^"]*"', "", plain
