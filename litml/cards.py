@@ -225,7 +225,8 @@ def write_code(symbol: Symbol, resolve: Resolve) -> str:
             f'<span class="{CLASSES[kind]}">{safe}</span>' if kind != "param" else safe
         )
 
-    code = write_signature(symbol, show, "→")
+    lines = [link_names(one, symbol, resolve) for one in symbol.overloads]
+    code = "\n".join(lines) or write_signature(symbol, show, "→")
     return (
         '<pre class="signature" tabindex="0" role="group"'
         f' aria-label="Signature of {escape(symbol.name)}"><code>{code}</code></pre>\n'
@@ -301,7 +302,7 @@ def card_markdown(symbol: Symbol, level: int = 3) -> str:
     """Return an API card as Markdown."""
     parts = [
         f"{'#' * level} `{symbol.name}` ({name_kind(symbol)})",
-        f"```python\n{write_signature(symbol)}\n```",
+        f"```python\n{chr(10).join(symbol.overloads) or write_signature(symbol)}\n```",
         "Bases: " + ", ".join(f"`{one}`" for one in symbol.bases)
         if symbol.bases
         else "",

@@ -21,6 +21,7 @@ __all__ = [
     "describe_parameters",
     "find_comment",
     "describe_annotated",
+    "bare_type",
     "Docstring",
     "parse_docstring",
 ]
@@ -135,6 +136,16 @@ def describe_annotated(annotation: ast.expr | None) -> str:
         return ""
     values = (getattr(one, "value", None) for one in annotation.slice.elts[1:])
     return next((one for one in values if isinstance(one, str)), "")
+
+
+# %% bare_type
+def bare_type(annotation: ast.expr | None) -> ast.expr | None:
+    """Return the type inside `Annotated`, if all else that it says are strings."""
+    if not isinstance(annotation, ast.Subscript) or not describe_annotated(annotation):
+        return annotation
+    parts: list[ast.expr] = getattr(annotation.slice, "elts", [])
+    is_plain = all(isinstance(getattr(one, "value", None), str) for one in parts[1:])
+    return parts[0] if is_plain else annotation
 
 
 # ## Docstrings

@@ -88,6 +88,7 @@ class Library:
         self.root = root
         self.modules = griffe.ModulesCollection()
         self.visited: dict[str, griffe.Module | None] = {}
+        self.pending: set[str] = set()  # what is being read: to go round ends there
 
     def add(self, name: str, text: str) -> griffe.Module:
         """Visit the text of a module, in place of its file."""
@@ -206,21 +207,33 @@ class Library:
     def bases(self, one: griffe.Class) -> list[griffe.Class]:
         """Return the bases of a class that the library knows."""
         scope = one.parent or one
+        if one.path in self.pending:  # as of `class A(A.B)`
+            return []
+        self.pending.add(one.path)
         names = (str(base).partition("[")[0] for base in one.bases)
         paths = (self.meaning(name, scope) for name in names)
-        found = (self.find(path) for path in paths if "." in path)
+        found = [self.find(path) for path in paths if "." in path]
+        self.pending.discard(one.path)
         return [base for base in found if isinstance(base, griffe.Class)]
 
     def ancestors(self, one: griffe.Class) -> list[griffe.Class]:
-        """Return a class and those it inherits from, the nearest first."""
-        found = {one.path: one}
-        todo = [one]
-        while todo:
-            for base in self.bases(todo.pop(0)):
-                if base.path not in found:
-                    found[base.path] = base
-                    todo.append(base)
-        return list(found.values())
+        """Return a class and those it inherits from, in the order Python looks."""
+        found: dict[str, griffe.Class] = {}
+
+        def order(one: griffe.Class, seen: frozenset[str]) -> list[str]:
+            found[one.path] = one
+            bases = [base for base in self.bases(one) if base.path not in seen]
+            orders = [order(base, seen | {base.path}) for base in bases]
+            paths = [base.path for base in bases]
+            try:
+                return [one.path, *griffe.c3linear_merge(*orders, paths)]
+            except ValueError:  # Python refuses this class
+                return [
+                    one.path,
+                    *dict.fromkeys(path for all in orders for path in all),
+                ]
+
+        return [found[path] for path in order(one, frozenset([one.path]))]
 
 
 # %% stars_of

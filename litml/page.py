@@ -58,7 +58,8 @@ class Symbol:
 
     `kind` is one of `function`, `class`, `method`, `property`, `attribute`. `doc` is
     without what went to the parameters. `names` pairs a name as written with what it
-    stands for. `dynamic` means that the real signature is made at run time.
+    stands for. `dynamic` means that the real signature is made at run time. `overloads`
+    are the signatures that `@overload` declares, as text.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Symbol:
     end_line: int = 0
     names: tuple[tuple[str, str], ...] = ()
     dynamic: bool = False
+    overloads: tuple[str, ...] = ()
 
     @property
     def path(self) -> str:
@@ -203,7 +205,7 @@ def read_block(data: dict[str, Any]) -> Block:
 
 def read_symbol(data: Mapping[str, Any]) -> Symbol:
     """Read one symbol; lists become the tuples they were."""
-    tuples = {key: tuple(data[key]) for key in ("bases", "decorators")}
+    tuples = {key: tuple(data[key]) for key in ("bases", "decorators", "overloads")}
     names = tuple((written, meant) for written, meant in data["names"])
     params = tuple(Parameter(**one) for one in data["signature_params"])
     return Symbol(**{**data, **tuples, "names": names, "signature_params": params})

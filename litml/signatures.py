@@ -12,6 +12,7 @@ import griffe
 
 from litml.docments import (
     Docstring,
+    bare_type,
     describe_annotated,
     describe_parameters,
     pair_defaults,
@@ -99,12 +100,14 @@ def read_function(function: griffe.Object, library: Library) -> Signature:
     }
     params = []
     for arg, kind in list_arguments(node.args):
-        type_shown = show_type(arg.annotation, lines) or said.types.get(arg.arg, "")
+        type_shown = show_type(bare_type(arg.annotation), lines) or said.types.get(
+            arg.arg, ""
+        )
         description = beside.get(arg.arg) or describe_annotated(arg.annotation)
         description = description or said.described.get(arg.arg, "")
         default = defaults.get(arg.arg, "")
         params.append(Parameter(arg.arg, kind, type_shown, default, description))
-    returns = show_type(node.returns, lines) or said.types.get("return", "")
+    returns = show_type(bare_type(node.returns), lines) or said.types.get("return", "")
     returned = beside.get("return") or describe_annotated(node.returns)
     returned = returned or said.described.get("return", "")
     names = find_names(
@@ -268,7 +271,7 @@ def read_field(
     node: ast.AnnAssign, is_keyword: bool, lines: list[str]
 ) -> Parameter | None:
     """Return the parameter that a field makes; None if it makes none."""
-    shown = show_type(node.annotation, lines)
+    shown = show_type(bare_type(node.annotation), lines)
     made = read_default(node.value, lines)
     if "ClassVar" in shown or made.get("init") == "False":
         return None
@@ -362,12 +365,19 @@ def read_signature(found: griffe.Object, library: Library) -> Signature:
     node = node_of(found)
     if isinstance(node, ast.Assign | ast.AnnAssign):
         return read_namedtuple(node.value) or Signature()
-    if isinstance(found, griffe.Class):
-        signature = read_class(found, library)
-    else:
-        signature = read_function(found, library)
-    for path, call in list_decorators(found, library):
-        signature = decorate(signature, found, path, call, library)
+    key = f"{found.path}()"
+    if key in library.pending:  # it delegates to what delegates to it
+        return Signature(is_dynamic=True)
+    library.pending.add(key)
+    try:
+        if isinstance(found, griffe.Class):
+            signature = read_class(found, library)
+        else:
+            signature = read_function(found, library)
+        for path, call in list_decorators(found, library):
+            signature = decorate(signature, found, path, call, library)
+    finally:
+        library.pending.discard(key)
     return signature
 
 

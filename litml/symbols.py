@@ -11,7 +11,6 @@ from dataclasses import replace
 
 import griffe
 
-from litml.docments import parse_docstring
 from litml.library import (
     NOWHERE,
     Function,
@@ -26,6 +25,7 @@ from litml.patch import read_patch
 from litml.signatures import (
     Signature,
     drop_first,
+    read_docstring,
     read_namedtuple,
     read_signature,
     show_type,
@@ -124,7 +124,8 @@ def make_symbol(found: griffe.Object, name: str, library: Library) -> Symbol:
     if kind in ("method", "property") and "staticmethod" not in decorators:
         signature = drop_first(signature)
     bases = [ast.unparse(one) for one in getattr(node, "bases", ())]
-    names = signature.names | find_names(bases, found.parent or found, library)
+    shown = [*bases, *show_overloads(found)]
+    names = signature.names | find_names(shown, found.parent or found, library)
     first = min(
         [node.lineno, *(one.lineno for one in getattr(node, "decorator_list", ()))]
     )
@@ -135,7 +136,8 @@ def make_symbol(found: griffe.Object, name: str, library: Library) -> Symbol:
         signature_params=signature.params,
         returns=signature.returns,
         returns_description=signature.returned,
-        doc=parse_docstring(found.docstring.value if found.docstring else "").text,
+        doc=write_doc(found, signature),
+        overloads=tuple(show_overloads(found)),
         bases=tuple(bases),
         decorators=tuple(decorators),
         line=first,
@@ -143,6 +145,35 @@ def make_symbol(found: griffe.Object, name: str, library: Library) -> Symbol:
         names=tuple(names.items()),
         dynamic=signature.is_dynamic,
     )
+
+
+def write_doc(found: griffe.Object, signature: Signature) -> str:
+    """Return the docstring, but for what the table of parameters says.
+
+    What is described there and is no parameter, as an attribute, becomes a list.
+    """
+    said = read_docstring(found)
+    maker = found.members.get("__init__")
+    if not said.text and isinstance(maker, griffe.Function):
+        said = read_docstring(maker)
+    taken = {one.name for one in signature.params} | {"return"}
+    more = [
+        f"- `{': '.join(filter(None, [name, said.types.get(name)]))}`: {text}"
+        for name, text in said.described.items()
+        if name not in taken
+    ]
+    return "\n\n".join(filter(None, [said.text, "\n".join(more)]))
+
+
+def show_overloads(found: griffe.Object) -> Iterator[str]:
+    """Yield the signatures that `@overload` declares, each on a line."""
+    for one in (isinstance(found, griffe.Function) and found.overloads) or ():
+        node = node_of(one)
+        args = ast.unparse(node.args)
+        if isinstance(found.parent, griffe.Class):
+            args = re.sub(r"^(self|cls)(, (/, )?|$)", "", args)
+        result = f" -> {ast.unparse(node.returns)}" if node.returns else ""
+        yield f"{found.name}({args}){result}"
 
 
 def find_kind(found: griffe.Object) -> str:

@@ -166,6 +166,7 @@ MOST: int = 3
     assert found["A.wait"].signature_params[0].kind == "keyword"
     assert kinds["A.Inner.deep"] == "method" and kinds["A.limit"] == "attribute"
     assert found["f"].doc == "Both." and names(found["f"]) == ["a"]
+    assert found["f"].overloads == ("f(a: int) -> int", "f(a: str) -> str")
     assert found["MOST"].returns == "int"
 
 
@@ -293,6 +294,81 @@ def test_what_a_decorator_does_is_known_or_said(
         f"@{decorator}\ndef f(x): ...\n"
     )
     assert read(text)["f"].dynamic is is_dynamic
+
+
+def test_nothing_said_is_lost() -> None:
+    """What a docstring describes is in the table, or stays in the text."""
+    text = '''
+class A:
+    """One.
+
+    Attributes:
+        size (int): how large
+    """
+    def __init__(self, a):
+        """Make.
+
+        Args:
+            a: the a
+            b: nobody knows
+        """
+
+class B:
+    def __init__(self, a):
+        """Make a B."""
+
+def f(**kwargs):
+    """Do.
+
+    Args:
+        deep: an option
+    """
+
+def g(a: Annotated[int, "how many"], b: Annotated[int, Gt(0), "more"] = 1): ...
+'''
+    found = read(text)
+    assert found["A"].doc == "One.\n\n- `size: int`: how large"
+    assert found["A"].signature_params[0].description == "the a"
+    assert found["B"].doc == "Make a B."
+    assert found["f"].doc == "Do.\n\n- `deep`: an option"
+    a, b = found["g"].signature_params
+    assert (a.annotation, a.description) == ("int", "how many")
+    assert (b.annotation, b.description) == ('Annotated[int, Gt(0), "more"]', "more")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "class A(A): ...",
+        "class A(A.B): ...",
+        "class A(B): ...\nclass B(A): ...",
+        "@delegates(g)\ndef f(**k): ...\n@delegates(f)\ndef g(**k): ...",
+        "@delegates(f)\ndef f(**k): ...",
+        "@wraps(f)\ndef f(*a): ...",
+        "@delegates()\nclass A:\n    @delegates(A)\n    def __init__(self, **k): ...",
+        "from m import *\nfrom m import A\nclass B(A): ...",
+        "class A(B, C): ...\nclass B(C): ...\nclass C(B): ...",
+    ],
+)
+def test_what_goes_in_a_circle_ends(text: str) -> None:
+    read(text)
+    read(f"from functools import wraps\n{text}")
+
+
+def test_bases_are_looked_through_in_python_s_order() -> None:
+    text = (
+        "class A:\n    def __init__(self, a): ...\n"
+        "class B(A): ...\n"
+        "class C:\n    def __init__(self, c): ...\n"
+        "class D(B, C): ...\n"
+        "class E(A):\n    def __init__(self, e): ...\n"
+        "class F(B, E): ...\n"
+    )
+    space: dict[str, Any] = {}
+    exec(text, space)
+    found = read(text)
+    for name in "ABCDEF":
+        assert names(found[name]) == [*inspect.signature(space[name]).parameters]
 
 
 def test_imports_that_lead_nowhere_or_round() -> None:
