@@ -452,7 +452,7 @@ def list_files(build: Build, frames: Frames) -> Iterator[tuple[str, bytes]]:
         "contents": (),
     }
     page = PageFacts("404", "Not found")
-    root = site_root(site.url)
+    root = site_root(site.url or f"/{site.folder}")
     yield (
         "404.html",
         fill(frames.theme, "404.html", page=page, root=root, **known).encode(),
@@ -512,6 +512,7 @@ def write_versions(build: Build) -> None:
     for name, data in version_files(known, plan.folder, plan.settings.title).items():
         top.write(name, data)
     if is_newest(known, plan.folder):
+        top.write("404.html", (plan.target / "404.html").read_bytes())
         stable = Target(above / "stable")
         for name in sorted(build.target.made - {LIST}):
             stable.write(name, (plan.target / name).read_bytes())

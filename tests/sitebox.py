@@ -58,11 +58,11 @@ class SiteBox(Sandbox):
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, "utf-8")
 
-    def build(self, **more: Any) -> SiteReport:
+    def build(self, out: str = "_site", **more: Any) -> SiteReport:
         """Build the site, in this process."""
         project = find_project(self.root)
         settings = read_docs_settings(project)
-        plan = Plan(project, settings, self.root / "_site", **{"workers": 1, **more})
+        plan = Plan(project, settings, self.root / out, **{"workers": 1, **more})
         return build_site(plan)
 
     def page(self, name: str) -> str:

@@ -54,8 +54,8 @@
     document.addEventListener("click", (event) => {
       if (narrow.matches && !side.contains(event.target) && !menu.contains(event.target)) openMenu(false);
     });
-    side.addEventListener("keydown", (event) => {
-      if (event.key === "Escape" && narrow.matches) { openMenu(false); menu.focus(); }
+    document.addEventListener("keydown", (event) => {
+      if (event.key === "Escape" && narrow.matches && side.classList.contains("open")) { openMenu(false); menu.focus(); }
     });
     const here = $("[aria-current]", side);
     if (here && !narrow.matches && here.offsetTop > side.clientHeight - 80) side.scrollTop = here.offsetTop - side.clientHeight / 2;
@@ -109,6 +109,9 @@
       holder.append(pre, button);
     }
   }
+
+  // What scrolls sideways can be scrolled with the keyboard, too.
+  for (const one of all("main .formula")) if (one.scrollWidth > one.clientWidth) one.tabIndex = 0;
 
   // A link into something that is folded opens it.
   const unfold = () => {
