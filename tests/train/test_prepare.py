@@ -16,20 +16,18 @@ torch = pytest.importorskip("torch", reason="litml.train needs the extra litml[t
 
 import numpy as np  # noqa: E402
 
-from litml.train.prepare import (  # noqa: E402
+from litml.train.columns import (  # noqa: E402
     ColumnStep,
     Impute,
     Join,
     OneHot,
     Ordinal,
-    Pipeline,
     PrepareError,
     Standardise,
     Step,
     Vocabulary,
-    load_pipeline,
-    save_pipeline,
 )
+from litml.train.prepare import Pipeline, load_pipeline, save_pipeline  # noqa: E402
 
 WITH_PEER = "compares with scikit-learn, which is not installed"
 
