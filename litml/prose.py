@@ -232,7 +232,8 @@ def parser() -> Any:
     from mdit_py_plugins import amsmath, attrs, deflist, dollarmath, footnote
 
     md = MarkdownIt("commonmark").enable(["table", "strikethrough"])
-    md.use(dollarmath.dollarmath_plugin, allow_space=False, allow_digits=False)
+    dollars = {"allow_space": False, "allow_digits": False, "double_inline": True}
+    md.use(dollarmath.dollarmath_plugin, **dollars)
     md.use(amsmath.amsmath_plugin)
     md.use(footnote.footnote_plugin)
     md.use(deflist.deflist_plugin)

@@ -73,6 +73,7 @@ def test_what_is_not_drawn_is_shown_and_told(latex: str) -> None:
 
 def test_dollars_and_environments() -> None:
     assert render("$a$ and $$b$$").count("<math") == 2
+    assert "$" not in render("probability:$$P(y)$$ of *y*")
     assert render("$$\na\n$$").count('display="block"') == 1
     assert render("\\begin{align}\na &= b\n\\end{align}").count("<math") == 1
     assert '<div class="formula" id="eq-a"' in render("$$a$$ {#eq-a}")
