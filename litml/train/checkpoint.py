@@ -54,8 +54,9 @@ class Checkpoint:
         self.save(run, "last", self.keep)
 
     def on_exception(self, run: Run) -> None:
-        """Save what there is."""
-        self.save(run, "failed")
+        """Save what there is, if anything has been done."""
+        if run.batch is not None:
+            self.save(run, "failed")
 
     def state_dict(self) -> dict[str, Any]:
         """Return the best value so far."""

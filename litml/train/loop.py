@@ -64,22 +64,19 @@ def catch_interrupt() -> Iterator[Interrupt]:
     try:
         yield interrupt
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
 
 
 # ## The trainer
 # %% trainer
 @dataclass
 class Trainer(Stepper):
-    """What a training is made of; `fit` runs it.
-
-    A step takes `accumulate` batches. The same `seed` gives the same training.
-    """
+    """What a training is made of; `fit` runs it."""
 
     metrics: Mapping[str, Measure | Metric] = field(default_factory=dict)
-    callbacks: Sequence[object] = ()
-    accumulate: int = 1
-    seed: int | None = 0
+    callbacks: Sequence[object] = ()  # in the order in which they hear of events
+    accumulate: int = 1  # batches a step
+    seed: int | None = 0  # None leaves chance alone
 
     def fit(
         self,
@@ -199,6 +196,7 @@ class Loop:
         self.run.logs = {}
         self.seen.reset()
         self.run.model.train()
+        self.run.optimizer.zero_grad()
         self.entered = True
         fire(self.methods["on_epoch_start"], self.run)
 

@@ -94,7 +94,8 @@ class Totals:
         """Count a batch."""
         self.means["loss"].add(loss, weight)
         for name, measure in self.measures.items():
-            self.means[name].add(measure(output, target), weight)  # type: ignore[operator]
+            value = torch.as_tensor(measure(output, target))  # type: ignore[operator]
+            self.means[name].add(value, weight)
         for metric in self.objects.values():
             metric.update(output, target)
 

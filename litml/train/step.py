@@ -96,11 +96,11 @@ class Stepper:
     model: nn.Module
     loss: Callable[[Any, Any], Tensor]
     optimizer: Optimizer
-    schedule: LRScheduler | None = None
-    device: str | torch.device | None = None
-    precision: str = "float32"
-    clip: float | None = None
-    compile: bool = False
+    schedule: LRScheduler | None = None  # of the learning rate, step by step
+    device: str | torch.device | None = None  # None: the best there is
+    precision: str = "float32"  # or bfloat16, float16: what the model computes in
+    clip: float | None = None  # the largest norm of all gradients together
+    compile: bool = False  # by torch.compile
     weigh: Callable[[Any], float | Tensor] = count_samples
     world: World = field(default_factory=World)
 
@@ -118,16 +118,19 @@ class Stepper:
     def compute(self, run: Run, batches: Sequence[Any]) -> float:
         """Add up gradients, put the mean loss into the run, return its weight."""
         weights = [float(self.weigh(batch)) for batch in batches]
-        shares, weight = self.world.share(weights)
-        parts = []
-        for i, (batch, share) in enumerate(zip(batches, shares, strict=True)):
+        weight, parts = sum(weights), []
+        if not weight:
+            raise TrainError("a step has nothing to learn from", "`weigh` says 0")
+        scale = self.world.scale(weight)
+        for i, batch in enumerate(batches):
             run.batch = inputs, target = move(batch, run.device)
-            with self.world.hold(self.forward, last=i == len(shares) - 1):
+            with self.world.hold(self.forward, last=i == len(batches) - 1):
                 with self.context:
                     output = call_model(self.forward, inputs)
                     loss = call_loss(self.loss, output, target)
-                part = loss if share == 1 else loss * share
-                scaled = self.scaler.scale(part) if self.scaler else part
+                part = loss if len(batches) == 1 else loss * (weights[i] / weight)
+                whole = part if self.world.size == 1 else part * scale
+                scaled = self.scaler.scale(whole) if self.scaler else whole
                 scaled.backward()  # type: ignore[no-untyped-call]
             parts.append(part.detach())
         if self.scaler:

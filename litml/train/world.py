@@ -1,15 +1,12 @@
 # Exported from nbs/train/01a_world.ipynb. Edit either side, then run `litml sync`.
 """What a training asks of the processes it runs in; here there is one."""
 
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
-
-from litml.train.device import TrainError
 
 __all__ = ["NOTHING", "World"]
 
@@ -29,12 +26,13 @@ class World:
         """Return what is called instead of the model, which is on its device."""
         return model
 
-    def share(self, weights: Sequence[float]) -> tuple[list[float], float]:
-        """Return what each loss of a step is multiplied by, and their whole weight."""
-        total = sum(weights)
-        if total == 0:
-            raise TrainError("a step has nothing to learn from", "`weigh` says 0")
-        return [weight / total for weight in weights], total
+    def scale(self, weight: float) -> float | Tensor:
+        """Return what the mean loss of this process is multiplied by.
+
+        It stands for things of this weight. Many processes average their gradients,
+        so for them it is their number times their share of the whole weight.
+        """
+        return 1.0
 
     def hold(self, forward: nn.Module, last: bool) -> AbstractContextManager[object]:
         """Return what a batch is run in: gradients are exchanged with the last."""

@@ -2,16 +2,16 @@
 
 import subprocess
 import sys
-from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
 from training import (
-    X,
-    Y,
     DataLoader,
     Losses,
     TensorDataset,
+    X,
+    Y,
     make_batches,
     make_net,
     make_trainer,
@@ -21,9 +21,15 @@ from training import (
     weights,
 )
 
-from litml.train import EVENTS, Run, Trainer, TrainError, accuracy
-from litml.train.device import make_scaler
-from litml.train.step import Stepper
+from litml.train import (
+    EVENTS,
+    Checkpoint,
+    Run,
+    Trainer,
+    TrainError,
+    World,
+    accuracy,
+)
 
 LIST = make_batches("list")
 
@@ -324,18 +330,70 @@ def test_the_second_fit_starts_from_the_weights_of_the_first() -> None:
     assert len(second) == 3 and second[0]["train_loss"] < first[0]["train_loss"]
 
 
-def test_what_a_run_and_a_step_know() -> None:
-    """The names that callbacks and other worlds rely on."""
-    assert {"model", "optimizer", "schedule", "device", "epoch", "epochs", "step"} | {
-        "batch",
-        "loss",
-        "logs",
-        "history",
-        "stopping",
-        "error",
-        "parts",
-        "world",
-        "epoch_steps",
-    } == {one.name for one in fields(Run)}
-    assert make_scaler("float16", torch.device("cpu")) is not None
-    assert "world" in {one.name for one in fields(Stepper)}
+# The seams for many processes --------------------------------------------------------
+
+
+class Recorder(World):
+    """The second of two processes, whose twin does the same."""
+
+    rank, size = 1, 2
+
+    def __init__(self) -> None:
+        self.seen: list[Any] = []
+        self.asked = 0
+
+    def wrap(self, model: Any, device: Any) -> Any:
+        self.seen.append("wrap")
+        return nn.Sequential(model)
+
+    def scale(self, weight: float) -> Any:
+        self.seen.append(weight)
+        return torch.tensor(1.0)
+
+    def hold(self, forward: Any, last: bool) -> Any:
+        self.seen.append(last)
+        return super().hold(forward, last)
+
+    def total(self, value: Any) -> Any:
+        self.seen.append("total")
+        return value * 2
+
+    def agree(self, flag: bool) -> bool:
+        self.asked += 1
+        return flag or self.asked == 4
+
+    def wait(self) -> None:
+        self.seen.append("wait")
+
+    def save_weights(self, model: Any, path: Path) -> None:
+        self.seen.append("save")
+
+
+def test_a_world_is_asked_for_all_that_is_common(tmp_path: Path) -> None:
+    world, alone = Recorder(), make_trainer(accumulate=2)
+    losses = Losses()
+    trainer = make_trainer(losses, world=world, accumulate=2)
+    history = trainer.fit(LIST[:3], [(X, Y)])
+    assert history == [pytest.approx(one) for one in alone.fit(LIST[:3], [(X, Y)])]
+    assert same(weights(trainer), weights(alone))
+    assert world.seen == ["wrap", 16, False, True, 8, True, "total", "total"]
+    # The other process says stop in the fourth step, so this one saves and leaves.
+    (tmp_path / ".last.new").mkdir()
+    stopped = make_trainer(Checkpoint(tmp_path, monitor=None), world=Recorder())
+    assert stopped.fit(LIST, epochs=9) == []
+    assert stopped.world.seen[-4:] == ["wait", "save", "wait", "wait"]  # type: ignore[attr-defined]
+    (file,) = (tmp_path / ".last.new").iterdir()
+    assert file.name == "state.1.pt" and torch.load(file)["step"] == 4
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA tells who waits")
+def test_on_a_gpu_no_step_waits_for_the_device() -> None:
+    class Refuse:
+        def on_step_start(self, run: Run) -> None:
+            torch.cuda.set_sync_debug_mode("error" if run.step else "default")
+
+        def on_step_end(self, run: Run) -> None:
+            torch.cuda.set_sync_debug_mode("default")
+
+    trainer = make_trainer(Refuse(), device="cuda", clip=1.0, accumulate=2)
+    trainer.fit([(x.pin_memory(), y.pin_memory()) for x, y in LIST], LIST, epochs=2)
