@@ -147,7 +147,7 @@ def read_text(path: Path | None = None) -> str:
 # %% add_show
 def add_show(parser: ArgumentParser) -> None:
     """Add the arguments of `litml show`."""
-    parser.add_argument("notebook", type=Path, metavar="NOTEBOOK")
+    parser.add_argument("notebook", type=Path, metavar="NOTEBOOK", help="its file")
     parser.add_argument(
         "--out",
         type=int,
@@ -264,11 +264,12 @@ def add_cell(parser: ArgumentParser) -> None:
     """Add the arguments of `litml cell`."""
     actions = ["show", "set", "insert", "mv", "rm"]
     parser.add_argument("action", choices=actions, help="text is read from stdin")
-    parser.add_argument("notebook", type=Path, metavar="NOTEBOOK")
+    parser.add_argument("notebook", type=Path, metavar="NOTEBOOK", help="its file")
     parser.add_argument("id", nargs="?", metavar="ID", help="of the cell")
     parser.add_argument("--after", metavar="ID", help="the cell to put it behind")
     parser.add_argument("--first", action="store_true", help="put it first")
-    parser.add_argument("--kind", choices=["code", "markdown", "raw"], default="code")
+    kinds = ["code", "markdown", "raw"]
+    parser.add_argument("--kind", choices=kinds, default="code", help="default: code")
     parser.add_argument(
         "--expect", metavar="HASH", help="refuse if the cell has another source now"
     )

@@ -380,7 +380,7 @@ def write_bytes(path: Path, raw: bytes) -> None:
 # %% add_resolve
 def add_resolve(parser: ArgumentParser) -> None:
     """Add the arguments of `litml resolve`."""
-    parser.add_argument("notebook", type=Path, metavar="NOTEBOOK")
+    parser.add_argument("notebook", type=Path, metavar="NOTEBOOK", help="its file")
     parser.add_argument(
         "--take",
         action="append",
