@@ -21,15 +21,14 @@ from litml.library import (
     patches_of,
 )
 from litml.page import Symbol
-from litml.patch import read_patch
-from litml.signatures import (
+from litml.parameters import (
     Signature,
-    drop_first,
     read_docstring,
     read_namedtuple,
-    read_signature,
     show_type,
 )
+from litml.patch import read_patch
+from litml.signatures import drop_first, read_signature
 
 __all__ = ["MARKER", "find_cells", "read_symbols", "walk", "place"]
 
