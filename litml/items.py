@@ -376,6 +376,7 @@ class CellItem(NotebookItem):
         runner = self.parent.advance(self.index)
         self.refuse_failed(runner)  # a flaky cell has all above it run again
         run = runner.runs[self.index]
+        self.seconds = run.seconds
         if run.tries > 1:
             self.user_properties.append(("tries", run.tries))
         for output in run.outputs:

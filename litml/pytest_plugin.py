@@ -229,11 +229,17 @@ def plan_ahead(session: pytest.Session) -> list[tuple["Runner", int]]:
 # ## Tracebacks
 # %% pytest_runtest_makereport
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Generator[
-    None, pytest.TestReport, pytest.TestReport
-]:
-    """Name the cells of our modules in a failure; pytest calls this for every test."""
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Say what a report cannot know; pytest calls this for every part of a test.
+
+    That is which cells of our modules are in a failure, and how long a cell took that
+    ran before its turn.
+    """
     report = yield
+    if report.when == "call":
+        report.duration = getattr(item, "seconds", report.duration)
     if report.failed:
         from litml.trace import annotate_report
 
