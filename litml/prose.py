@@ -53,6 +53,7 @@ __all__ = [
     "HEADING",
     "BRACES",
     "place_headings",
+    "has_parts",
     "plain_text",
     "slug",
     "DEEPEST",
@@ -365,13 +366,19 @@ def place_headings(html: str, context: Context) -> str:
         title = plain_text(inner)
         id = context.new_id(unescape(named[1]) if named else slug(title))
         last = context.headings[-1].level if context.headings else 1
-        level = min(max(int(match[1]), 2), last + 1)
+        level = min(max(int(match[1]) + context.shift, 2), last + 1)
         context.headings.append(Heading(level, title, id))
         label = escape(f"Link to “{title}”")
         anchor = f'<a class="anchor" href="#{escape(id)}" aria-label="{label}">#</a>'
         return f'<h{level} id="{escape(id)}">{inner}{anchor}</h{level}>'
 
     return HEADING.sub(place, html)
+
+
+def has_parts(sources: Iterable[str]) -> bool:
+    """Does some text have a heading of the first level?"""
+    lines = (line for s in sources if "# " in s for line in mask_code(s.split("\n")))
+    return any(line.startswith("# ") for line in lines)
 
 
 def plain_text(html: str) -> str:

@@ -25,6 +25,7 @@ from litml.page import (
 )
 from litml.prose import (
     find_definitions,
+    has_parts,
     plain_text,
     render_callout,
     render_inline,
@@ -88,7 +89,7 @@ def render_symbol(card: ApiCard, context: Context, sources: Sources) -> str:
     """Return the card of a symbol as HTML."""
     symbol = card.symbol
     last = context.headings[-1].level if context.headings else 1
-    level = min(4 if "." in symbol.name else 3, last + 1)
+    level = min((4 if "." in symbol.name else 3) + context.shift, last + 1)
     context.headings.append(Heading(level, symbol.name, symbol.name, is_symbol=True))
     card = replace(
         card,
@@ -224,6 +225,7 @@ def render_page(
     context.ids |= RESERVED | {symbol.name for symbol in page.symbols}
     prose = [one.source for one in page.blocks if isinstance(one, Prose | Callout)]
     context.definitions = find_definitions(prose)
+    context.shift = int(has_parts(prose))
     targets = find_targets(page)
     html, texts = [write_head(page), write_targets(targets.pop("", ()))], []
     for key, group in groupby(

@@ -99,6 +99,7 @@ class Context:
     """A page while it is rendered: whom it asks, and what was gathered so far.
 
     `trusted` prose keeps its HTML as it is. `assets` are files of the site by name.
+    `shift` is how much deeper headings are on the page than in the notebook.
     """
 
     page: Page
@@ -109,6 +110,7 @@ class Context:
     cell: str = ""
     attachments: Mapping[str, Any] = field(default_factory=dict)
     definitions: str = ""
+    shift: int = 0
     asked: dict[str, str | None] = field(default_factory=dict)
     links: list[Link] = field(default_factory=list)
     headings: list[Heading] = field(default_factory=list)

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from litml.cards import card_markdown
 from litml.outputs import join, settle_lines
 from litml.page import ApiCard, Block, Callout, Code, Page, Prose, Shown
-from litml.prose import mask_code
+from litml.prose import has_parts, mask_code
 from litml.safe import SUFFIXES, asset_name, decode, place
 
 __all__ = [
@@ -112,12 +112,13 @@ def attach(markdown: str, attachments: Mapping[str, Any], up: str) -> str:
     return markdown
 
 
-def prose_markdown(source: str) -> str:
-    """Return prose, its headings below the page's own, without fences of colons."""
+def prose_markdown(source: str, shift: int = 0) -> str:
+    """Return prose, its headings `shift` levels deeper, without fences of colons."""
     kept, lines = [], source.split("\n")
     for line, masked in zip(lines, mask_code(lines), strict=True):
         if not masked.startswith(":::"):
-            kept.append(f"#{line}" if masked.startswith("# ") else line)
+            is_heading = re.match(r"#{1,5} ", masked)
+            kept.append("#" * shift + line if is_heading else line)
     return "\n".join(kept).strip("\n")
 
 
@@ -129,20 +130,21 @@ def page_markdown(page: Page, asked: Mapping[str, str | None] | None = None) -> 
     if page.module:
         parts.append(f"Module `{page.module}`, notebook `{page.notebook}`.")
     up = "../" * page.name.count("/")
+    shift = int(has_parts(one.source for one in page.blocks if isinstance(one, Prose)))
     seen: set[str] = set()
     for block in page.blocks:
-        text = block_markdown(block, up, seen)
+        text = block_markdown(block, up, shift, seen)
         if isinstance(block, Prose | Callout):
             text = settle_links(attach(text, block.attachments, up), page, asked or {})
         parts.append(text)
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def block_markdown(block: Block, up: str, seen: set[str]) -> str:
+def block_markdown(block: Block, up: str, shift: int, seen: set[str]) -> str:
     """Return one block as Markdown; `seen` are the symbols that have had their card."""
     match block:
         case Prose():
-            return prose_markdown(block.source)
+            return prose_markdown(block.source, shift)
         case Callout():
             return callout_markdown(block)
         case Code():
@@ -152,7 +154,7 @@ def block_markdown(block: Block, up: str, seen: set[str]) -> str:
         case ApiCard():
             is_new = block.symbol.name not in seen
             seen.add(block.symbol.name)
-            return card_markdown(block.symbol).strip() if is_new else ""
+            return card_markdown(block.symbol, 3 + shift).strip() if is_new else ""
 
 
 # ## Lists for assistants

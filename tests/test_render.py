@@ -303,6 +303,13 @@ def test_levels_step_down_by_one() -> None:
     assert [heading.level for heading in rendered.headings] == [2, 3, 4]
 
 
+def test_parts_of_a_notebook_keep_their_sections() -> None:
+    rendered = render(Prose("a", "# One\n\n## Two"), ApiCard(A), Prose("b", "# Three"))
+    assert [heading.level for heading in rendered.headings] == [2, 3, 4, 2]
+    code = Prose("c", "## One\n\n```\n# no heading\n```")
+    assert [one.level for one in render(code).headings] == [2]
+
+
 def test_sections_are_what_search_finds() -> None:
     rendered = render(
         Prose("p", "Top $x$.\n\n## One\n\nFirst."),
