@@ -55,7 +55,7 @@ def read_class(found: griffe.Class, library: Library) -> Signature:
             if isinstance(maker, griffe.Function):
                 made = drop_first(read_signature(maker, library))
                 made = replace(made, returns="", returned="")
-                return describe_from(made, read_docstring(found), returns=False)
+                return describe_from(made, read_docstring(found))
         if is_dataclass(one, library) or set(RECORDS) & {*list_outside(one, library)}:
             return read_fields(one, library)
         for base in node_of(one).bases:
@@ -86,9 +86,7 @@ def drop_first(signature: Signature) -> Signature:
     return replace(signature, params=tuple(rest) if is_plain else signature.params)
 
 
-def describe_from(
-    signature: Signature, said: Docstring, returns: bool = True
-) -> Signature:
+def describe_from(signature: Signature, said: Docstring) -> Signature:
     """Return a signature whose parameters are described where they were not yet."""
     params = (
         replace(
@@ -98,8 +96,7 @@ def describe_from(
         )
         for one in signature.params
     )
-    returned = signature.returned or (said.described.get("return", "") * returns)
-    return replace(signature, params=tuple(params), returned=returned)
+    return replace(signature, params=tuple(params))
 
 
 # ## Decorators
@@ -111,7 +108,7 @@ KEEPING = {
     *("contextlib.asynccontextmanager", "abc.abstractmethod", "atexit.register"),
     *("torch.no_grad", "torch.inference_mode", "torch.enable_grad", "torch.compile"),
     *("jaxtyping.jaxtyped", "beartype.beartype", "dataclasses.dataclass"),
-    *("warnings.deprecated", "numpy.errstate", "unittest.mock.patch"),
+    *("warnings.deprecated", "numpy.errstate"),
 }
 KEEPING_NAMES = {"patch", "patch_to", "call_parse", "dataclass", "setter", "deleter"}
 

@@ -125,9 +125,6 @@ def make_symbol(found: griffe.Object, name: str, library: Library) -> Symbol:
     bases = [ast.unparse(one) for one in getattr(node, "bases", ())]
     shown = [*bases, *show_overloads(found)]
     names = signature.names | find_names(shown, found.parent or found, library)
-    first = min(
-        [node.lineno, *(one.lineno for one in getattr(node, "decorator_list", ()))]
-    )
     return Symbol(
         name=name,
         module=found.module.path,
@@ -139,11 +136,17 @@ def make_symbol(found: griffe.Object, name: str, library: Library) -> Symbol:
         overloads=tuple(show_overloads(found)),
         bases=tuple(bases),
         decorators=tuple(decorators),
-        line=first,
+        line=first_line(node),
         end_line=node.end_lineno,
         names=tuple(names.items()),
         dynamic=signature.is_dynamic,
     )
+
+
+def first_line(node: ast.stmt) -> int:
+    """Return the line where a definition begins, with its decorators."""
+    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
+    return min([node.lineno, *(one.lineno for one in decorators)])
 
 
 def write_doc(found: griffe.Object, signature: Signature) -> str:
