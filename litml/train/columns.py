@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Generic, Literal, TypedDict, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from torch import Tensor
+from torch import Tensor, bfloat16
 
 from litml.train.device import TrainError
 
@@ -25,6 +25,7 @@ __all__ = [
     "is_missing",
     "ALONE",
     "read_table",
+    "find_names",
     "State",
     "Step",
     "ColumnStep",
@@ -63,8 +64,12 @@ class PrepareError(TrainError):
 def read_column(name: str, values: Any) -> Array:
     """Return the values as numbers, or as text in an array of objects."""
     if isinstance(values, Tensor):
-        values = values.detach().cpu().numpy()
-    array = np.asarray(values)
+        values = values.detach().cpu()
+        values = (values.float() if values.dtype == bfloat16 else values).numpy()
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise PrepareError(f"column `{name}` is ragged: {error}") from error
     if array.ndim == 0:
         raise PrepareError(f"column `{name}` is one value, not one a sample")
     if array.dtype.kind in "biuf":
@@ -103,12 +108,13 @@ ALONE = "array"  # the name of the column that an array without a name is
 
 
 def read_table(data: Any) -> dict[str, Array]:
-    """Return the columns of a mapping (`dict(frame)` of a data frame), or of an array.
+    """Return the columns of a mapping or a data frame, or an array as the only one.
 
     Raises `PrepareError` for columns of different lengths, or none.
     """
-    given = data if isinstance(data, Mapping) else {ALONE: data}
-    table = {str(name): read_column(name, given[name]) for name in given}
+    names = find_names(data)
+    given = {ALONE: data} if names is None else {name: data[name] for name in names}
+    table = {str(name): read_column(name, values) for name, values in given.items()}
     lengths = {name: len(values) for name, values in table.items()}
     if len(set(lengths.values())) > 1:
         words = ", ".join(f"`{name}` {length}" for name, length in lengths.items())
@@ -116,6 +122,13 @@ def read_table(data: Any) -> dict[str, Array]:
     if not table:
         raise PrepareError("a table without columns")
     return table
+
+
+def find_names(data: Any) -> list[Any] | None:
+    """Return the names of the columns; None if they have none."""
+    if isinstance(data, Mapping):
+        return list(data)
+    return list(data.columns) if hasattr(data, "columns") else None
 
 
 # ## A step

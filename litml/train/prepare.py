@@ -5,7 +5,7 @@ JSON, the very same at training and at prediction time.
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Self
@@ -26,6 +26,7 @@ from litml.train.columns import (
     Table,
     Vocabulary,
     find_missing,
+    find_names,
     read_table,
 )
 
@@ -139,14 +140,15 @@ def check_same(seen: dict[str, dict[str, Any]], now: dict[str, dict[str, Any]]) 
 
 def give_back(data: Any, table: Table) -> Any:
     """Return a table or an array, tensors or arrays, as the data were."""
-    given = data.values() if isinstance(data, Mapping) else [data]
+    names = find_names(data)
+    given = [data] if names is None else [data[name] for name in names]
     tensor = next((one for one in given if isinstance(one, Tensor)), None)
     made: dict[str, Any] = dict(table)
     if tensor is not None:
         for name, values in table.items():
             if values.dtype != object:
                 made[name] = torch.from_numpy(values).to(tensor.device)
-    if isinstance(data, Mapping):
+    if names is not None:
         return made
     if len(made) > 1:
         hint = f'give a mapping: {{"{ALONE}": …}}'

@@ -135,7 +135,8 @@ def test_a_table_is_the_column_transformer_of_sklearn() -> None:
     )
     train, test = frame[:4], frame[4:]
     theirs.fit(train)
-    ours = pipeline.fit(dict(train)).transform(dict(test))["x"]
+    ours = pipeline.fit(train).transform(test)["x"]
+    assert pipeline.transform(dict(test))["x"].tobytes() == ours.tobytes()
     np.testing.assert_allclose(ours, theirs.transform(test), rtol=1e-6)
 
 
@@ -224,6 +225,36 @@ def test_floats_keep_their_type_and_tensors_their_kind() -> None:
     assert isinstance(table["x"], torch.Tensor)
 
 
+def test_data_frames_with_types_of_pandas() -> None:
+    pandas = pytest.importorskip("pandas", reason="reads data frames")
+    frame = pandas.DataFrame(
+        {
+            "whole": pandas.array([1, None, 3], dtype="Int64"),
+            "text": pandas.array(["x", None, "y"], dtype="string"),
+            "kind": pandas.Categorical(["u", "v", None]),
+            "flag": [True, False, True],
+        }
+    )
+    steps = [
+        Impute("whole", "median"),
+        Impute("text", "value", "?"),
+        Impute("kind", "most frequent"),
+        Ordinal("flag"),
+    ]
+    made = Pipeline(steps).fit(frame).transform(frame)
+    assert {name: values.tolist() for name, values in made.items()} == {
+        "whole": [1.0, 2.0, 3.0],
+        "text": ["x", "?", "y"],
+        "kind": ["u", "v", "u"],
+        "flag": [2, 1, 2],
+    }
+
+
+def test_half_precision_is_read_too() -> None:
+    tensor = torch.tensor([[1.0], [3.0]], dtype=torch.bfloat16)
+    assert apply(Standardise(), tensor, tensor).tolist() == [[-1.0], [1.0]]
+
+
 def test_a_prediction_may_miss_what_training_had() -> None:
     pipeline = Pipeline([Impute("a", "median")]).fit({"a": [1, 3, None]})
     assert pipeline.transform({"a": [None]})["a"].tolist() == [2.0]
@@ -261,6 +292,7 @@ def test_other_data_are_refused(data: Mapping[str, Any], words: str) -> None:
         (Standardise(), np.ones((0, 3)), "no samples"),
         (Standardise(), {}, "without columns"),
         (Standardise(), 3.0, "one value"),
+        (Standardise(), [[1, 2], [3]], "ragged"),
         (Standardise("c"), {"c": ["x"]}, "text, not numbers"),
         (Standardise("b"), {"bb": [1]}, "did you mean `bb`?"),
         (Impute(), {"a": [float("nan")]}, "no value to learn from"),
