@@ -4,7 +4,7 @@
 import io
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -14,7 +14,7 @@ from litml.cards import glance
 from litml.git import GitError, run_git
 from litml.library import Library
 from litml.notebook import LitmlError
-from litml.page import Symbol
+from litml.page import Page, Prose, Symbol
 from litml.symbols import read_symbols
 
 __all__ = [
@@ -29,6 +29,8 @@ __all__ = [
     "show",
     "compare_revisions",
     "write_changes",
+    "make_changes_page",
+    "list_changes",
     "without_members",
     "show_new",
 ]
@@ -164,22 +166,33 @@ def compare_revisions(root: Path, package: str, old: str, new: str = "") -> ApiC
 # %% write_changes
 def write_changes(changes: ApiChanges, since: str) -> str:
     """Return the changes as Markdown, with a title and a summary."""
+    page = make_changes_page(changes, since)
+    body = [block.source for block in page.blocks if isinstance(block, Prose)]
+    return "\n".join([f"# {page.title}", "", f"> {page.summary}", *body]) + "\n"
+
+
+def make_changes_page(changes: ApiChanges, since: str) -> Page:
+    """Return the changes as a page of the site."""
     added = list(without_members(changes.added))
-    modules = {one.module for one in changes.breaks} | {one.module for one in added}
-    counts = f"{len(changes.breaks)} that may break callers, {len(added)} new"
-    lines = [f"# API changes since {since}", "", f"> {counts}."]
+    summary = f"{len(changes.breaks)} that may break callers, {len(added)} new."
+    text = "\n".join(list_changes(changes.breaks, added))
+    blocks = (Prose("changes", text),) if text else ()
+    title = f"API changes since {since}"
+    return Page("api-changes", "", "", title, summary, blocks)
+
+
+def list_changes(breaks: Sequence[Break], added: Sequence[Symbol]) -> Iterator[str]:
+    """Yield the lines of the page, by module."""
+    modules = {one.module for one in breaks} | {one.module for one in added}
     for module in sorted(modules):
-        lines += ["", f"## `{module}`"]
-        breaks = [one for one in changes.breaks if one.module == module]
-        if breaks:
-            lines += ["", "May break callers:", ""]
-        for one in breaks:
-            name = one.path.removeprefix(f"{module}.")
-            lines.append(f"- `{name}`: {one.what}")
+        yield from ("", f"## `{module}`")
+        broken = [one for one in breaks if one.module == module]
+        yield from ("", "May break callers:", "") if broken else ()
+        for one in broken:
+            yield f"- `{one.path.removeprefix(f'{module}.')}`: {one.what}"
         news = [one for one in added if one.module == module]
-        lines += ["", "New:", ""] if news else []
-        lines += [f"- {show_new(one)}" for one in news]
-    return "\n".join(lines) + "\n"
+        yield from ("", "New:", "") if news else ()
+        yield from (f"- {show_new(one)}" for one in news)
 
 
 def without_members(symbols: Iterable[Symbol]) -> Iterator[Symbol]:
