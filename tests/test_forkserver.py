@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import code, notebook_bytes
 
 from litml import warm
 from litml.kernel import Kernel, KernelError, Loop, start_kernel
+from litml.notebook import parse_notebook
 from litml.outcome import Status
+from litml.run import Policy, run_async
 from litml.warm import Forked, open_kernel
 from litml.warmth import Warmth
 
@@ -82,16 +85,40 @@ print(json.dumps({
     "magics": sum(map(len, get_ipython().magics_manager.magics.values())),
     "main": sorted(vars(sys.modules["__main__"]))[:5],
     "stdin": sys.stdin.readline(),
-    "shell": type(get_ipython()).__name__,
     "flags": str(sys.flags),
+    **look_at(get_ipython()),
 }))
+"""
+# The shell of a forked kernel is older than the kernel; nobody shall be able to tell.
+LOOK = """
+def look_at(shell):
+    import sys
+    app, hooks = shell.kernel.parent, (sys.displayhook, sys.excepthook)
+    return {
+        "shell": type(shell).__name__,
+        "names": sorted(shell.user_ns),
+        "config": {name: sorted(one) for name, one in shell.config.items()},
+        "file": app.connection_file == app.config.IPKernelApp.connection_file,
+        "parents": [type(shell.parent).__name__, type(app).__name__, str(app.argv[2:])],
+        "folders": [shell.starting_dir, *map(str, shell.user_ns["_dh"])],
+        "hooks": [getattr(one, "__qualname__", type(one).__name__) for one in hooks],
+        "profile": shell.profile_dir.location,
+        "count": [shell.execution_count, len(shell.history_manager.input_hist_raw)],
+        "configurables": [type(one).__name__ for one in shell.configurables],
+        "events": {name: len(all) for name, all in shell.events.callbacks.items()},
+        "streams": type(shell._orig_sys_module_state["stdout"]).__name__,
+        "sender": shell.display_pub.session is shell.kernel.session,
+        "main": sys.modules["__main__"] is shell.user_module,
+        "history": shell.history_manager.hist_file,
+    }
 """
 
 
 def test_a_forked_kernel_is_like_a_cold_one(loop: Loop, tmp_path: Path) -> None:
     async def work() -> list[Any]:
         async with await start_kernel(tmp_path) as cold:
-            return [await ask(cold, PROBE), await ask_new(tmp_path, PROBE)]
+            probe = LOOK + PROBE
+            return [await ask(cold, probe), await ask_new(tmp_path, probe)]
 
     cold, forked = loop.run(work())
     modules = {*cold.pop("modules")} ^ {*forked.pop("modules")}
@@ -212,6 +239,36 @@ def test_settings_that_were_read_already(
     warmth = Warmth(preload=("fractions",))
     assert opened(loop, tmp_path, text=text, warmth=warmth) == (False, 2)
     assert opened(loop, tmp_path, text="pass", warmth=warmth) == (True, 2)
+
+
+def test_another_home_has_its_own_settings_of_ipython(
+    loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask = "print(json.dumps(get_ipython().profile_dir.location))"
+    assert str(tmp_path) not in loop.run(ask_new(tmp_path, ask))
+    startup = tmp_path / ".ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "mine.py").write_text("mine = 3")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert str(tmp_path) in loop.run(ask_new(tmp_path, ask))
+    assert loop.run(ask_new(tmp_path, "print(json.dumps(mine))")) == 3
+
+
+def test_a_library_is_preloaded_for_those_who_import_it(
+    loop: Loop, tmp_path: Path
+) -> None:
+    look = "import sys\nassert ('colorsys' in sys.modules) is {}\n"
+    (tmp_path / "paint.py").write_text("def mix():\n    import colorsys\n")
+    sources = {
+        "direct": look.format(True) + "from colorsys import hsv_to_rgb",
+        "through": look.format(True) + "import paint",
+        "neither": look.format(False) + "# import colorsys",
+    }
+    policy = Policy(tmp_path, warmth=Warmth(preload=("colorsys",)))
+    for name, source in sources.items():
+        raw = notebook_bytes(code("one", source))
+        run = loop.run(run_async(parse_notebook(raw, f"{name}.ipynb"), policy))
+        assert run.passed, run.failed
 
 
 def test_files_that_hide_a_module(loop: Loop, tmp_path: Path) -> None:
