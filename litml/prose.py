@@ -53,6 +53,7 @@ __all__ = [
     "HEADING",
     "BRACES",
     "place_headings",
+    "deepest",
     "has_parts",
     "plain_text",
     "slug",
@@ -365,14 +366,19 @@ def place_headings(html: str, context: Context) -> str:
         )
         title = plain_text(inner)
         id = context.new_id(unescape(named[1]) if named else slug(title))
-        last = context.headings[-1].level if context.headings else 1
-        level = min(max(int(match[1]) + context.shift, 2), last + 1)
+        level = min(max(int(match[1]) + context.shift, 2), deepest(context.headings))
         context.headings.append(Heading(level, title, id))
         label = escape(f"Link to “{title}”")
         anchor = f'<a class="anchor" href="#{escape(id)}" aria-label="{label}">#</a>'
         return f'<h{level} id="{escape(id)}">{inner}{anchor}</h{level}>'
 
     return HEADING.sub(place, html)
+
+
+def deepest(headings: Sequence[Heading]) -> int:
+    """Return how deep the next heading may be, after these and after the cards."""
+    plain = [heading.level for heading in headings if not heading.is_symbol]
+    return min([*plain[-1:], *(one.level for one in headings[-1:])], default=1) + 1
 
 
 def has_parts(sources: Iterable[str]) -> bool:
@@ -387,9 +393,12 @@ def plain_text(html: str) -> str:
 
 
 def slug(title: str) -> str:
-    """Return a title as an id: its words in lower case, joined by hyphens."""
-    words = re.findall(r"[\w.]+", title.lower())
-    return "-".join(words).strip("-.") or "section"
+    """Return a title as an id, as Pandoc and so Quarto and nbdev make it.
+
+    That is lower case without punctuation, from the first letter on, with hyphens.
+    """
+    kept = re.sub(r"[^\w\s.-]", "", title.lower())
+    return re.sub(r"^[\W\d_]+", "", "-".join(kept.split())) or "section"
 
 
 # ## Rendering
@@ -432,7 +441,7 @@ def render_text(source: str, context: Context) -> str:
     if not context.trusted:
         html = sanitize(html)
     html = html.replace("<p></p>", "")  # what is left around a figure
-    return wrap_tables(settle(place_headings(html, context), context))
+    return wrap_tables(place_headings(settle(html, context), context))
 
 
 def render_callout(callout: Callout, context: Context, depth: int = 0) -> str:

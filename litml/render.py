@@ -2,10 +2,11 @@
 """A page as HTML: what stands inside `<main>`, and what the site has to know of it."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from html import escape, unescape
 from itertools import groupby
+from urllib.parse import unquote
 
 from litml.cards import render_card
 from litml.highlight import code_block
@@ -16,6 +17,7 @@ from litml.page import (
     Callout,
     Code,
     Heading,
+    Link,
     Page,
     Prose,
     Rendered,
@@ -30,6 +32,7 @@ from litml.prose import (
     render_callout,
     render_inline,
     render_prose,
+    slug,
 )
 from litml.safe import Context, Reader, Resolver
 
@@ -47,6 +50,8 @@ __all__ = [
     "is_code",
     "MOST",
     "split_sections",
+    "find_anchor",
+    "repair_anchors",
     "render_block",
     "RESERVED",
     "no_file",
@@ -179,6 +184,32 @@ def split_sections(
         yield Section(head.id, head.title, text[:MOST].strip(), head.is_symbol)
 
 
+# ## Anchors
+# %% find_anchor
+def find_anchor(wanted: str, known: Collection[str]) -> str:
+    """Return the id that a link to `#wanted` means, of those of the page."""
+    if wanted in known:
+        return wanted
+    meant = slug(unquote(wanted).replace("-", " "))
+    return meant if meant in known else wanted
+
+
+def repair_anchors(html: str, context: Context) -> tuple[str, tuple[Link, ...]]:
+    """Return HTML and its links, with those inside the page leading to its ids."""
+
+    def repair(match: re.Match[str]) -> str:
+        anchor = find_anchor(unescape(match[1]), context.ids)
+        return f'href="#{escape(anchor)}"'
+
+    links = [
+        replace(link, url="#" + find_anchor(link.url[1:], context.ids))
+        if link.url.startswith("#")
+        else link
+        for link in context.links
+    ]
+    return re.sub(r'href="#([^"]*)"', repair, html), tuple(links)
+
+
 # ## A page
 # %% render_block
 def render_block(block: Block, context: Context, sources: Sources) -> str:
@@ -235,10 +266,11 @@ def render_page(
         texts += [one for block, one in done if is_searched(block)]
         inner = "".join(one for _, one in done)
         html.append(wrap_cell(inner, key[0], targets) if key[1] else inner)
+    main, links = repair_anchors("".join(html), context)
     return Rendered(
-        "".join(html),
+        main,
         tuple(context.headings),
-        tuple(context.links),
+        links,
         tuple(split_sections(page, context.headings, texts)),
         tuple(context.remarks),
         context.asked,

@@ -316,10 +316,12 @@ def settle_link(said: dict[str, str], context: Context) -> str:
 
 
 def find_page(href: str, context: Context) -> str:
-    """Return the URL of the page of another notebook; other links as they are."""
+    """Return the URL of another notebook's page, or of an image; others as they are."""
     path, mark, anchor = href.partition("#")
     if not path or re.match(r"[a-z][a-z0-9+.-]*:|//", path, re.IGNORECASE):
         return href
+    if Path(path).suffix.lower() in MEDIA:
+        return find_media(path, context)[0] or href
     found = context.find(place(path, context.page))
     return href if found is None else f"{found}{mark}{anchor}"
 

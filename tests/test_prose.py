@@ -199,7 +199,10 @@ def test_ids_of_headings() -> None:
         "# Über `x_y` & *more*!\n\n## B {#own .unnumbered}\n\n## `add()`", here
     )
     assert [one.id for one in here.headings] == ["über-x_y-more", "own", "add"]
-    assert [one.title for one in here.headings] == ["Über x_y & more!", "B", "add()"]
+    render_prose("## 1.1 You're *here*: A/B\n\n## 2020", here)
+    assert [one.id for one in here.headings[3:]] == ["youre-here-ab", "section"]
+    titles = [one.title for one in here.headings]
+    assert titles[:3] == ["Über x_y & more!", "B", "add()"]
 
 
 # Links -------------------------------------------------------------------------------

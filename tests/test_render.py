@@ -243,6 +243,13 @@ def test_no_other_file_is_shown(project: Path, place: str) -> None:
     assert {remark.cell for remark in rendered.remarks} == {"c"}
 
 
+def test_a_link_to_an_image_leads_to_the_file_of_the_site(project: Path) -> None:
+    assets: dict[str, bytes] = {}
+    page = page_of(Prose("c", "[see](plot.png) [no](gone.png)"))
+    html = render_page(page, resolve, assets, read=read_inside(project)).html
+    assert f'href="{next(iter(assets))}"' in html and 'href="gone.png"' in html
+
+
 def test_attachments_and_data_become_files() -> None:
     assets: dict[str, bytes] = {}
     prose = Prose(
@@ -308,6 +315,16 @@ def test_parts_of_a_notebook_keep_their_sections() -> None:
     assert [heading.level for heading in rendered.headings] == [2, 3, 4, 2]
     code = Prose("c", "## One\n\n```\n# no heading\n```")
     assert [one.level for one in render(code).headings] == [2]
+
+
+def test_links_as_jupyter_makes_them_lead_to_headings() -> None:
+    toc = "[a](#Load-the-Data!) [b](#load-the-data) [c](#A) [d](#Gone)"
+    rendered = render(
+        Prose("p", f"{toc}\n\n## Load the Data!"), ApiCard(A), symbols=(A,)
+    )
+    wanted = ["#load-the-data", "#load-the-data", "#A", "#Gone"]
+    assert [link.url for link in rendered.links] == wanted
+    assert re.findall('<a href="([^"]+)"', rendered.html) == wanted
 
 
 def test_sections_are_what_search_finds() -> None:
