@@ -75,12 +75,6 @@ class Batches:
         """Say that the epoch is over."""
         self.taken, self._is_over, self._iterator = 0, False, iter(())
 
-    def __iter__(self) -> Iterator[Any]:
-        self.begin(0)
-        while batches := self.take(1):
-            yield batches[0]
-        self.end()
-
     def state_dict(self) -> dict[str, Any]:
         """Return the place, and the states of all generators."""
         now = self._random.state_dict()

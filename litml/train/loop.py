@@ -4,6 +4,7 @@
 import signal
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from litml.train.batches import Batches
+from litml.train.batches import Batches, find_generators
 from litml.train.device import (
+    Generators,
     TrainError,
     choose_device,
     move,
@@ -105,11 +107,12 @@ class Trainer(Stepper):
         device = choose_device(self.device)
         totals = Totals(self.metrics, device)
         batch = None
-        with evaluating(self.model), self.context:
+        with evaluating(self.model):
             for batch in loader:
                 inputs, target = move(batch, device)
-                output = call_model(self.forward, inputs)
-                loss = call_loss(self.loss, output, target)
+                with self.context:
+                    output = call_model(self.forward, inputs)
+                    loss = call_loss(self.loss, output, target)
                 totals.add(loss, output, target, float(self.weigh(batch)))
         if batch is None:
             raise TrainError("the loader to evaluate with is empty")
@@ -119,10 +122,12 @@ class Trainer(Stepper):
         """Return the outputs, on the processor; targets in the loader are ignored."""
         device = choose_device(self.device)
         outputs = []
-        with evaluating(self.model), self.context:
+        with evaluating(self.model):
             for batch in loader:
                 inputs = batch[0] if isinstance(batch, tuple | list) else batch
-                outputs.append(call_model(self.forward, move(inputs, device)).cpu())
+                with self.context:
+                    output = call_model(self.forward, move(inputs, device))
+                outputs.append(output.cpu())
         return torch.cat(outputs)
 
 
@@ -134,6 +139,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     try:
         with torch.no_grad():
             yield
+    except Exception as error:
+        name_layer(error, model)
+        raise
     finally:
         for layer, mode in modes:
             layer.training = mode
@@ -149,7 +157,7 @@ class Loop:
     run: Run
     methods: dict[str, tuple[Method, ...]]
     train: Batches
-    valid: Batches | None
+    valid: Iterable[Any] | None
     seen: Mean  # the losses of this epoch
     interrupt: Interrupt = field(default_factory=Interrupt)
     entered: bool = False  # an epoch is under way, because a run goes on in it
@@ -184,7 +192,7 @@ class Loop:
             self.listen()
             fire(methods["on_step_end"], run)
 
-    def validate(self, valid: Batches) -> None:
+    def validate(self, valid: Iterable[Any]) -> None:
         """Measure the model on data that it does not learn from."""
         fire(self.methods["on_validation_start"], self.run)
         for name, value in self.trainer.evaluate(valid).items():
@@ -223,7 +231,7 @@ class Loop:
         if not isfinite(loss):
             text = f"train_loss is {loss} in epoch {self.run.epoch}"
             hint = "a lower learning rate or `clip` may help"
-            warnings.warn(f"{text}: {hint}", stacklevel=2)
+            warnings.warn(f"{text}: {hint}", stacklevel=4)
         return loss
 
 
@@ -260,8 +268,7 @@ def make_loop(
     if isinstance(train, Sized):
         run.epoch_steps = ceil(len(train) / trainer.accumulate)
     methods = find_methods(trainer.callbacks)
-    other = Batches(valid, device) if valid is not None else None
-    loop = Loop(trainer, run, methods, Batches(train, device), other, Mean(device))
+    loop = Loop(trainer, run, methods, Batches(train, device), valid, Mean(device))
     run.parts = list_parts(loop)
     return loop
 
@@ -273,12 +280,13 @@ def list_parts(loop: Loop) -> dict[str, Stateful]:
         "schedule": loop.run.schedule,
         "scaler": loop.trainer.scaler,
         "train loss": loop.seen,
-        "valid batches": loop.valid,
+        "valid loader": Generators(loop.run.device, find_generators(loop.valid)),
     }
+    count = Counter[str]()
     for callback in loop.trainer.callbacks:
         name = f"callback {type(callback).__name__}"
-        count = sum(one.startswith(name) for one in named)
-        named[f"{name} {count + 1}" if count else name] = callback
+        count[name] += 1
+        named[f"{name} {count[name]}" if count[name] > 1 else name] = callback
     named["train batches"] = loop.train  # with all generators: the last to be put back
     return {name: one for name, one in named.items() if isinstance(one, Stateful)}
 

@@ -77,7 +77,7 @@ def name_layer(error: BaseException, model: nn.Module) -> None:
             note = f"in layer `{name}`, {shown}, given {describe(frame.f_locals)}"
         elif frame.f_code is call_loss.__code__:
             note = f"in the loss, given {describe(frame.f_locals)}"
-    if note:
+    if note and note not in getattr(error, "__notes__", []):
         error.add_note(note)
 
 

@@ -286,6 +286,41 @@ def test_ctrl_c_in_a_terminal_reaches_the_workers_too(tmp_path: Path) -> None:
     assert read_facts(tmp_path / "last")["step"] == 9
 
 
+def test_raised_in_the_middle_of_a_validation(tmp_path: Path) -> None:
+    """The epoch is not trained again, and the whole validation is."""
+
+    class Fragile(nn.Linear):
+        left = 1
+
+        def forward(self, input: Any) -> Any:
+            self.left -= not self.training
+            if self.left == -1:
+                raise RuntimeError("the cable is out")
+            return super().forward(input)
+
+    def fit(folder: Path, model: Any, resume: Path | None = None) -> Any:
+        torch.manual_seed(3)
+        model.reset_parameters()
+        checkpoint = Checkpoint(folder)
+        trainer = make_trainer(checkpoint, model=model)
+        return trainer.fit(LIST, [(X[:9], Y[:9]), (X, Y)], epochs=2, resume=resume)
+
+    whole = fit(tmp_path / "whole", nn.Linear(6, 1))
+    with pytest.raises(RuntimeError, match="cable") as caught:
+        fit(tmp_path / "run", Fragile(6, 1))
+    assert len(caught.value.__notes__) == 1
+    resume = tmp_path / "run" / "failed"
+    assert fit(tmp_path / "run", nn.Linear(6, 1), resume) == whole
+
+
+def test_wrong_shapes_in_use_name_the_layer_too() -> None:
+    trainer = make_trainer()
+    for use in (trainer.predict, trainer.evaluate):
+        with pytest.raises(RuntimeError) as caught:
+            use([(X[:, :3], Y)])
+        assert "in layer `0`, Linear" in caught.value.__notes__[0]
+
+
 # Checkpoints -------------------------------------------------------------------------
 
 
