@@ -7,7 +7,7 @@ import itertools
 import keyword
 import operator
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -52,6 +52,7 @@ __all__ = [
     "check_layers",
     "draw_network",
     "draw_node",
+    "nodes_before",
     "show_index",
 ]
 
@@ -459,7 +460,7 @@ def check_layers(calls: Iterable[Call], names: Iterable[str]) -> dict[str, nn.Mo
 # %% draw_network
 def draw_network(network: fx.GraphModule) -> str:
     """Return a network as text, one line a step."""
-    rows = [row for node in network.graph.nodes for row in draw_node(network, node)]
+    rows = [draw_node(network, node) for node in network.graph.nodes]
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     lines = (
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False))
@@ -469,25 +470,34 @@ def draw_network(network: fx.GraphModule) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def draw_node(network: fx.GraphModule, node: fx.Node) -> Iterator[tuple[str, ...]]:
-    """Yield a step's name, its making, its shape and its number of parameters."""
+def draw_node(network: fx.GraphModule, node: fx.Node) -> tuple[str, str, str, str]:
+    """Return a step's name, its making, its shape and its number of parameters.
+
+    A shared layer's parameters are counted where it is called first.
+    """
     sizes = node.meta.get("sizes")
     shape = show_sizes(sizes) if sizes else ""
     made_of = f"({', '.join(map(str, node.all_input_nodes))})"
     if node.op == "output":
-        yield ("output", made_of[1:-1], "", "")
-    elif node.op == "placeholder":
-        yield (node.name, "input", shape, "")
-    elif node.op == "call_module":
+        return "output", made_of[1:-1], "", ""
+    if node.op == "placeholder":
+        return node.name, "input", shape, ""
+    if node.op == "call_module":
         module = network.get_submodule(str(node.target))
         number = sum(one.numel() for one in module.parameters())
+        step = (node.op, node.target)
+        again = any((one.op, one.target) == step for one in nodes_before(node))
         what = type(module).__name__ + made_of
-        yield (node.name, what, shape, f"{number:,}" if number else "")
-    elif node.target is operator.getitem:
-        yield (node.name, f"{node.args[0]}[{show_index(node.args[1])}]", shape, "")
-    else:
-        name = getattr(node.target, "__name__", str(node.target))
-        yield (node.name, name + made_of, shape, "")
+        return node.name, what, shape, f"{number:,}" if number and not again else ""
+    if node.target is operator.getitem:
+        return node.name, f"{node.args[0]}[{show_index(node.args[1])}]", shape, ""
+    name = getattr(node.target, "__name__", str(node.target))
+    return node.name, name + made_of, shape, ""
+
+
+def nodes_before(node: fx.Node) -> list[fx.Node]:
+    """Return the steps before a step."""
+    return list(itertools.takewhile(lambda one: one is not node, node.graph.nodes))
 
 
 def show_index(index: object) -> str:
