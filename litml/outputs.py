@@ -45,10 +45,12 @@ __all__ = [
     "POLICY",
     "FRAME",
     "render_frame",
+    "REMOTE",
     "render_script",
     "plotly_script",
     "render_plotly",
     "render_json",
+    "OBJECT",
     "render_plain",
     "render_film",
     "Form",
@@ -258,6 +260,9 @@ def render_frame(body: str, shown: Shown, context: Context) -> str:
     )
 
 
+REMOTE = re.compile(r"<script[^>]+\bsrc=[\"']?(?:https?:)?//|cdn\.jsdelivr\.net")
+
+
 def render_script(
     kind: str, value: object, shown: Shown, context: Context
 ) -> str | None:
@@ -266,9 +271,10 @@ def render_script(
     if kind == "application/javascript":
         text = re.sub("</(?=script)", r"<\\/", text, flags=re.IGNORECASE)
         text = f"<script>{text}</script>"
-    if "<script" not in text:
+    if REMOTE.search(text):
+        context.remark("an output that loads its script from elsewhere is left out")
         return None
-    return render_frame(text, shown, context)
+    return render_frame(text, shown, context) if "<script" in text else None
 
 
 # %% render_plotly
@@ -313,9 +319,13 @@ def render_json(kind: str, value: object, shown: Shown, context: Context) -> str
     return code_block(json.dumps(value, indent=2, ensure_ascii=False)[:LONG], "json")
 
 
+OBJECT = re.compile(r"<IPython\.core\.display\.\w+ object>")
+
+
 def render_plain(kind: str, value: object, shown: Shown, context: Context) -> str:
-    """Return plain text."""
-    return text_block(join(value))
+    """Return plain text; nothing if it only names a form that nothing is left of."""
+    text = join(value)
+    return "" if OBJECT.fullmatch(text.strip()) else text_block(text)
 
 
 def render_film(kind: str, value: object, shown: Shown, context: Context) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from litml.cards import card_markdown
-from litml.outputs import join, settle_lines
+from litml.outputs import OBJECT, join, settle_lines
 from litml.page import ApiCard, Block, Callout, Code, Page, Prose, Shown
 from litml.prose import has_parts, mask_code
 from litml.safe import SUFFIXES, asset_name, decode, place
@@ -66,6 +66,8 @@ def output_markdown(shown: Shown, up: str = "") -> str:
         return markdown
     text = join(output.get("text", data.get("text/plain", "")))
     text = COLOURS.sub("", settle_lines(text))
+    if OBJECT.fullmatch(text):
+        return ""
     if len(text) > LONG:
         text = f"{text[:LONG]}\n…"
     return fence(text, "text") if text.strip() else ""

@@ -191,6 +191,18 @@ def test_html_that_is_only_a_script_is_framed() -> None:
     assert "draw()" in frame_of(context)
 
 
+def test_a_script_that_would_be_loaded_from_elsewhere_is_text() -> None:
+    context = new_context()
+    cdn = "<div></div><script src='https://cdn.example/a.js'></script>"
+    assert "alt.Chart" in show({"text/html": cdn, "text/plain": "alt.Chart()"}, context)
+    assert not context.assets and "from elsewhere" in context.remarks[0].message
+
+
+def test_an_empty_display_is_nothing() -> None:
+    plain = "<IPython.core.display.HTML object>"
+    assert show({"text/html": "<style>a{}</style>", "text/plain": plain}) == ""
+
+
 def test_plotly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its script is copied from the package, which is not imported."""
     folder = tmp_path / "plotly" / "package_data"
