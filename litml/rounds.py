@@ -73,8 +73,8 @@ BUILT_ON = (
 
 MODULES = """
     backlinks cards cells docments formula front highlight inventory library notebook
-    outputs page pages patch prose render safe search signatures sources symbols text
-    twins workshop
+    outputs page pages parameters patch prose render safe search signatures sources
+    symbols text twins workshop
 """.split()
 
 
