@@ -51,6 +51,7 @@ class DocsSettings:
     buttons: tuple[str, ...] = ("colab", "binder")
     trusted: bool = False
     exclude: tuple[str, ...] = ()
+    changes: bool = True
     sections: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     redirects: Mapping[str, str] = field(default_factory=dict)
     inventories: Mapping[str, str] = field(default_factory=dict)
@@ -66,7 +67,7 @@ KINDS: dict[str, Kind] = {
     **dict.fromkeys(["branch", "tag"], (str, "a name in the repository")),
     **dict.fromkeys(["out", "theme"], (str, "the name of a folder")),
     "buttons": (list, f"a list of {' and '.join(BUTTONS)}"),
-    "trusted": (bool, "true or false"),
+    **dict.fromkeys(["trusted", "changes"], (bool, "true or false")),
     "exclude": (list, "a list of patterns"),
     "sections": (dict, "a table of titles and lists of patterns"),
     "redirects": (dict, "a table of old addresses and pages"),

@@ -142,7 +142,7 @@ def build_search(entries: Iterable[Entry]) -> dict[str, bytes]:
 
 
 def script(name: str, data: object) -> bytes:
-    """Return a file that hands its data to the page that loads it."""
+    """Return a file that hands its data to the page that loads it as `name`."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
     return f'litmlData("{name}",{text})\n'.encode()
 

@@ -25,7 +25,8 @@ from litml.rounds import (
     render_pages,
     save_state,
 )
-from litml.search import Entry, build_search
+from litml.search import Entry, build_search, script
+from litml.since import CHANGES, find_changes
 from litml.sources import (
     Directory,
     Facts,
@@ -172,6 +173,9 @@ def start_build(plan: Plan, progress: Progress) -> Build:
     )
     target = Target(plan.target, state.stamps)
     sources = list_sources(project, settings)
+    if found := find_changes(project, settings, store, plan.released):
+        sources.append(found[0])
+        state.facts[CHANGES] = found[1]
     return Build(plan, store, state, target, shop, sources, progress)
 
 
@@ -302,11 +306,9 @@ def make_frames(build: Build) -> Frames:
         theme.styles,
         theme.scripts,
     )
-    folder = plan.project.notebooks_dir
+    folder = f"{plan.project.config.notebooks}/"
     places = {
-        (plan.project.root / source.path).relative_to(folder).as_posix(): Place(
-            facts.name, facts.title, facts.summary
-        )
+        source.path.removeprefix(folder): Place(facts.name, facts.title, facts.summary)
         for source, facts, _ in build.pages
     }
     parts = make_parts(places, settings.sections)
@@ -322,10 +324,11 @@ def make_frames(build: Build) -> Frames:
 
 # %% write_pages
 def write_pages(build: Build, frames: Frames) -> None:
-    """Write every page and its twin, unless they are there."""
+    """Write every page, its twin and its glances, unless they are there."""
     for source, facts, result in build.pages:
         page = describe(build, source, facts)
-        files = (f"{facts.name}.html", f"{facts.name}.md")
+        files = [f"{facts.name}.html", f"{facts.name}.md"]
+        files += [f"_search/g/{facts.name}.js"] if facts.symbols else []
         key = frames.key(facts.name, result.content, repr(page))
         build.frames[facts.name] = key
         is_same = build.state.frames.get(facts.name) == key
@@ -335,6 +338,11 @@ def write_pages(build: Build, frames: Frames) -> None:
         html = frame(frames, page, kept["html"], build.state.results[source.path])
         build.target.write(files[0], html.encode("utf-8", "replace"))
         build.target.write(files[1], kept["markdown"].encode("utf-8", "replace"))
+        for file in files[2:]:
+            at_a_glance = {
+                name: [*one, ""][:2] for name, one in kept["glances"].items()
+            }
+            build.target.write(file, script(f"g/{facts.name}", at_a_glance))
     for _, _, result in build.pages:
         build.target.made.update(result.assets)
 
@@ -342,8 +350,8 @@ def write_pages(build: Build, frames: Frames) -> None:
 def describe(build: Build, source: Source, facts: Facts) -> PageFacts:
     """Return what the frame of a page says about it."""
     settings, version = build.plan.settings, build.plan.released
-    links = dict(launch_urls(settings, source.path, version))
-    if url := build.shop.url_of(source.path):
+    links = dict(launch_urls(settings, facts.notebook, version))
+    if url := build.shop.url_of(facts.notebook):
         links["Notebook"] = url
     return PageFacts(
         facts.name,
@@ -431,6 +439,7 @@ def search_files(build: Build) -> Iterator[tuple[str, bytes]]:
 
 def list_files(build: Build, frames: Frames) -> Iterator[tuple[str, bytes]]:
     """Yield the files for machines, and the page for what is not there."""
+    from litml.render import write_head
     from litml.twins import llms_full, llms_txt
 
     site, names = frames.site, [facts.name for _, facts, _ in build.pages]
@@ -457,6 +466,11 @@ def list_files(build: Build, frames: Frames) -> Iterator[tuple[str, bytes]]:
         "404.html",
         fill(frames.theme, "404.html", page=page, root=root, **known).encode(),
     )
+    if "index" not in names:
+        page = PageFacts("index", site.title, site.description, "index.html")
+        head = write_head(light(Place("index", site.title, site.description)))
+        text = fill(frames.theme, "index.html", head, page=page, root="", **known)
+        yield "index.html", text.encode()
 
 
 def light(place: Place) -> Page:

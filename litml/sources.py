@@ -34,6 +34,7 @@ __all__ = [
     "Shop",
     "Places",
     "Order",
+    "page_entry",
     "uses_entry",
     "rendered_entry",
 ]
@@ -179,7 +180,8 @@ class Directory:
         self.symbols: list[Symbol] = []
         for page in pages:
             url = f"{page.name}.html"
-            self.pages[page.notebook] = url
+            if page.notebook:
+                self.pages[page.notebook] = url
             if page.module:
                 self.modules.setdefault(page.module, url)
             for name, kind in page.symbols:
@@ -240,6 +242,11 @@ class Order:
     source: Source
     key: str
     used: Mapping[str, tuple[Places, Places]] = field(default_factory=dict)
+
+
+def page_entry(source: Source) -> str:
+    """Return the name under which a page is kept."""
+    return f"page {source.path}"
 
 
 def uses_entry(notebook: str) -> str:

@@ -149,7 +149,6 @@ class PageFacts:
     url: str = ""
     twin: str = ""
     links: tuple[tuple[str, str], ...] = ()
-    fresh: str = ""
 
 
 # %% fill

@@ -10,6 +10,7 @@ from pathlib import Path
 import griffe
 
 from litml.backlinks import read_uses
+from litml.cards import glance
 from litml.files import replace_file
 from litml.library import Library
 from litml.links import make_outline
@@ -28,6 +29,7 @@ from litml.sources import (
     Shop,
     Source,
     module_key,
+    page_entry,
     rendered_entry,
     uses_entry,
 )
@@ -41,7 +43,6 @@ __all__ = [
     "LIBRARIES",
     "open_library",
     "make_one",
-    "page_entry",
     "fetch_page",
     "is_aside",
     "add_uses",
@@ -114,11 +115,6 @@ def make_one(source: Source, shop: Shop) -> Facts:
     )
 
 
-def page_entry(source: Source) -> str:
-    """Return the name under which a page is kept."""
-    return f"page {source.path}"
-
-
 # ## Rendering a page
 # %% fetch_page
 def fetch_page(source: Source, shop: Shop) -> Page:
@@ -173,9 +169,10 @@ def render_one(order: Order, shop: Shop, directory: Directory) -> Result:
             replace_file(shop.out / name, data)
     entries = index_page(f"{page.name}.html", page.title, rendered.texts)
     html, markdown = rendered.html, page_markdown(page)
-    content = make_key(html, markdown, repr(entries))
+    content = make_key(html, markdown, repr(entries), repr(page.symbols))
     found = [asdict(entry) for entry in entries]
-    kept = {"html": html, "markdown": markdown, "entries": found}
-    Store(shop.store).write(rendered_entry(page.notebook), content, kept)
-    outline = make_outline(page.name, page.notebook, rendered)
+    glances = {symbol.name: glance(symbol).split("\n", 1) for symbol in page.symbols}
+    kept = {"html": html, "markdown": markdown, "entries": found, "glances": glances}
+    Store(shop.store).write(rendered_entry(order.source.path), content, kept)
+    outline = make_outline(page.name, order.source.path, rendered)
     return Result(order.key, content, rendered.asked, tuple(assets), outline)

@@ -122,6 +122,31 @@ def test_a_card_says_who_uses_and_tests_it(box: SiteBox) -> None:
     assert "Tested by" in page and "#cell-use" in page
 
 
+def test_a_name_has_a_glance(box: SiteBox) -> None:
+    box.build()
+    data = box.page("_search/g/add.js")
+    assert data.startswith('litmlData("g/add",')
+    assert "add(a: int, b: int = 1) -> int" in data and "Add two numbers." in data
+
+
+def test_a_release_gives_a_page_of_changes(box: SiteBox) -> None:
+    for words in (
+        ["init", "-q"],
+        ["add", "."],
+        ["commit", "-qm", "1"],
+        ["tag", "v1.0"],
+    ):
+        assert box.run("git", *words).returncode == 0
+    box.write_package("add.py", f"# %% add\n{ADD.replace('b: int = 1', 'b: int')}")
+    report = box.build()
+    page = box.page("api-changes.html")
+    assert "API changes since v1.0" in page and "parameter" in page
+    assert not report.findings and "api-changes" in box.page("add.html")
+    assert box.build().rendered == 0
+    box.configure("changes = false")
+    assert "api-changes.html" in box.build().removed
+
+
 def test_the_front_page_is_no_place_for_code(box: SiteBox) -> None:
     title = prose("title", "# Sums\n\n> Adding up.")
     box.write("index.ipynb", title, code("version", '#| export\n__version__ = "1"'))
@@ -130,6 +155,14 @@ def test_the_front_page_is_no_place_for_code(box: SiteBox) -> None:
     page = box.page("index.html")
     assert "__version__" not in re.sub(r'id="[^"]*"', "", page)
     assert "Start" in page and "Begin here." in page, "an overview of all pages"
+
+
+def test_there_is_a_front_page_anyway(box: SiteBox) -> None:
+    (box.root / "nbs/index.ipynb").unlink()
+    assert box.build().findings == ()
+    page = box.page("index.html")
+    assert "<h1>sums</h1>" in page and 'href="guide/start.html"' in page
+    assert box.build().written == ()
 
 
 def test_redirects(box: SiteBox) -> None:

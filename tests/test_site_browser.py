@@ -331,6 +331,19 @@ def test_a_link_into_a_fold_opens_it(page: Any, address: str) -> None:
     sync_api.expect(fold).to_have_attribute("open", "")
 
 
+def test_a_name_is_told_before_it_is_followed(page: Any, address: str) -> None:
+    page.goto(f"{address}/1.1/guide/start.html")
+    tip = page.get_by_role("tooltip")
+    page.locator("main a.symbol").hover()
+    sync_api.expect(tip).to_contain_text("Add two numbers.")
+    page.keyboard.press("Escape")
+    sync_api.expect(tip).not_to_be_visible()
+    page.locator("main a.symbol").focus()
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Tab")
+    sync_api.expect(tip).to_contain_text("add(a: int, b: int = 1)")
+
+
 # Without scripts, and with them ------------------------------------------------------
 
 

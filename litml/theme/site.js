@@ -263,6 +263,46 @@
     }
   });
 
+  // A glance at what a name stands for, before one follows its link.
+  const home = new URL(root || ".", location.href).pathname;
+  const tip = make("div", { className: "glance", id: "glance", hidden: true });
+  tip.setAttribute("role", "tooltip");
+  document.body.append(tip);
+  let glanced = null, timer = 0;
+  const hide = () => {
+    clearTimeout(timer);
+    tip.hidden = true;
+    if (glanced) glanced.removeAttribute("aria-describedby");
+    glanced = null;
+  };
+  const glance = async (link) => {
+    if (link.origin !== location.origin || !link.pathname.startsWith(home) || !link.hash) return;
+    const name = link.pathname.slice(home.length).replace(/\.html$/, "");
+    const known = await load(`g/${name}`), found = known && known[decodeURIComponent(link.hash.slice(1))];
+    if (!found || glanced !== link) return;
+    tip.replaceChildren(make("code", { textContent: found[0] }), make("p", { textContent: found[1] }));
+    tip.hidden = false;
+    link.setAttribute("aria-describedby", "glance");
+    const box = link.getBoundingClientRect(), wide = document.documentElement.clientWidth;
+    tip.style.left = `${scrollX + Math.max(8, Math.min(box.left, wide - tip.offsetWidth - 8))}px`;
+    const above = box.bottom + tip.offsetHeight + 8 > innerHeight && box.top > tip.offsetHeight + 70;
+    tip.style.top = `${scrollY + (above ? box.top - tip.offsetHeight - 6 : box.bottom + 6)}px`;
+  };
+  const want = (link, delay) => {
+    clearTimeout(timer);
+    timer = setTimeout(() => { hide(); glanced = link; glance(link); }, delay);
+  };
+  const leave = () => { clearTimeout(timer); timer = setTimeout(hide, 250); };
+  tip.addEventListener("pointerenter", () => clearTimeout(timer));
+  tip.addEventListener("pointerleave", leave);
+  for (const link of all("main a.symbol")) {
+    link.addEventListener("pointerenter", (event) => { if (event.pointerType === "mouse") want(link, 200); });
+    link.addEventListener("pointerleave", leave);
+    link.addEventListener("focus", () => { if (link.matches(":focus-visible")) want(link, 0); });
+    link.addEventListener("blur", hide);
+  }
+  addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
+
   // A page that was not found can search for what it was asked for.
   if (document.body.classList.contains("missing")) {
     input.value = decodeURIComponent(location.pathname).split("/").pop().replace(/\.html$/, "");
