@@ -113,8 +113,6 @@ Row = tuple[str, str, str, str]
 
 def list_rows(symbol: Symbol) -> list[Row]:
     """Return the table of a symbol: name, type, default and description a row."""
-    if symbol.kind in ("property", "attribute"):
-        return []
     params = symbol.signature_params
     described = [one.description for one in params]
     if not any([*described, symbol.returns_description]):

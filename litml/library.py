@@ -250,7 +250,7 @@ def visit(name: str, file: str, text: str, **more: Any) -> griffe.Module:
     with griffe.logger.disable():  # what it does not understand is left as text
         try:
             return griffe.visit(name, Path(file), text, extensions=extensions, **more)
-        except (SyntaxError, ValueError):
+        except (SyntaxError, ValueError, RecursionError):
             return griffe.visit(name, Path(file), "", extensions=extensions, **more)
 
 

@@ -228,3 +228,9 @@ def test_at_a_glance() -> None:
     signature, sentence = glance(symbol).split("\n")
     assert signature.startswith("f(aaaaaaaaa, ") and signature.endswith("a)")
     assert sentence == "Do."
+
+
+def test_what_a_property_returns_is_said() -> None:
+    text = "class A:\n    @property\n    def p(self) -> int:  # how many\n        ..."
+    page = Reader(render_card(ApiCard(read(text, "A.p")), resolve))
+    assert "returns" in page.text and "how many" in page.text

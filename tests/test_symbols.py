@@ -391,6 +391,9 @@ def test_markers_of_three_notations() -> None:
     assert find_cells("# %% auto 0\n x = '''\n# %% two words\n'''") == {}
 
 
-@pytest.mark.parametrize("text", ["def f(:", "\0", "x = (", "", "@"])
+DEEP = f"x = {'+'.join('1' * 5000)}"
+
+
+@pytest.mark.parametrize("text", ["def f(:", "\0", "x = (", "", "@", DEEP, "(" * 300])
 def test_what_does_not_compile_defines_nothing(text: str) -> None:
     assert read_symbols(text, "m") == ()
