@@ -35,7 +35,7 @@ __all__ = [
 # %% fence
 def fence(text: str, language: str) -> str:
     """Return text as a fenced block; the fence is longer than any inside."""
-    inside = [len(run) for run in re.findall(r"^`{3,}", text, re.MULTILINE)]
+    inside = [len(run) for run in re.findall(r"`{3,}", text)]
     marks = "`" * max([2, *inside], default=2) + "`"
     return f"{marks}{language}\n{text}\n{marks}"
 
