@@ -32,6 +32,11 @@ def add_docs(parser: ArgumentParser) -> None:
         "--out", default="", metavar="FOLDER", help="default: _site, or as configured"
     )
     parser.add_argument(
+        "--to",
+        choices=["mkdocs", "sphinx", "quarto"],
+        help="write sources for another engine instead, into _mkdocs and so on",
+    )
+    parser.add_argument(
         "--version",
         default="",
         metavar="VERSION",
@@ -69,8 +74,14 @@ def run_docs(arguments: Namespace) -> int:
         print_error(LitmlError(f"`{missing[0]}` is not installed", hint=hint))
         return FAULT
     progress = Progress("docs")
+    plan = make_plan(project, arguments)
     try:
-        report = build_site(make_plan(project, arguments), progress)
+        if arguments.to:
+            from litml.trees import write_tree
+
+            report = write_tree(plan, arguments.to, progress)
+        else:
+            report = build_site(plan, progress)
     finally:
         progress.clear()
     return tell(report, arguments)
@@ -84,10 +95,11 @@ def make_plan(project: Project, arguments: Namespace) -> Plan:
 
     settings = read_docs_settings(project)
     version = arguments.version
+    default = f"_{arguments.to}" if arguments.to else settings.out
     return Plan(
         project,
         settings,
-        project.root / (arguments.out or settings.out),
+        project.root / (arguments.out or default),
         version or current_version(project),
         folder_of(version) if version else "",
         arguments.offline,
