@@ -4,6 +4,7 @@ import csv
 import os
 import subprocess
 import sys
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -142,18 +143,18 @@ def test_a_resumed_training_has_one_file(tmp_path: Path, step: int, rest: str) -
     assert path.read_text() == whole.read_text()
 
 
-def test_a_kill_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="forks a process to kill it")
+def test_a_kill_while_writing_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
     path = tmp_path / "log.csv"
     train(CsvLog(path))
     before = path.read_bytes()
-    script = (
-        "import os, sys\n"
-        "from litml.train.logs import CsvLog\n"
-        "os.replace = lambda *paths: os._exit(9)\n"
-        "CsvLog(sys.argv[1]).write_all([])\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script, str(path)])
-    assert done.returncode == 9 and path.read_bytes() == before
+    monkeypatch.setattr("os.replace", lambda *paths: os._exit(9))
+    child = get_context("fork").Process(target=CsvLog(path).write_all, args=([],))
+    child.start()
+    child.join()
+    assert child.exitcode == 9 and path.read_bytes() == before
 
 
 # TensorBoard -------------------------------------------------------------------------
