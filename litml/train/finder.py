@@ -92,7 +92,7 @@ class Sweep:
 
     def on_step_end(self, run: Run) -> None:
         """Note the loss, and say when it is enough."""
-        loss = run.loss.item()
+        loss = run.world.total(run.loss.clone()).item() / run.world.size
         if not isfinite(loss):
             return run.stop("the loss is no number")
         self.losses.append(loss)
