@@ -14,6 +14,8 @@ from litml.console import FAULT, FINE, PROBLEMS, Progress
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
+    from pytest import ExceptionInfo
+
     from litml.jobs import Job
     from litml.notebook import Notebook
     from litml.project import Project
@@ -97,19 +99,27 @@ def find_start(words: list[str], root: Path) -> Path:
 
 
 # %% run_pytest
+class Interruption:
+    """A plug-in that notes that a person, and not pytest, has ended the run."""
+
+    seen = False
+
+    def pytest_keyboard_interrupt(self, excinfo: ExceptionInfo[BaseException]) -> None:
+        """Note why pytest stops; pytest calls this."""
+        self.seen = isinstance(excinfo.value, KeyboardInterrupt)
+
+
 def run_pytest(words: list[str], folder: Path) -> int:
     """Run pytest in a folder, to its end, and return its exit code."""
-    import subprocess
+    import pytest
 
-    command = [sys.executable, "-m", "pytest", *words]
-    with subprocess.Popen(command, cwd=folder) as process:
-        interrupted = False
-        while True:
-            try:
-                code = process.wait()
-                return -SIGINT if interrupted and code == FAULT else code
-            except KeyboardInterrupt:
-                interrupted = True
+    os.chdir(folder)
+    sys.path[0] = str(folder)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "litml"]:
+        del sys.modules[name]
+    interruption = Interruption()
+    code = pytest.main(words, plugins=[interruption])
+    return -SIGINT if interruption.seen else int(code)
 
 
 # %% add_run

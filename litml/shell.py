@@ -66,11 +66,12 @@ def make_shell() -> None:
     initialize: Any = BaseIPythonApplication.initialize
     initialize(app, ["-f", os.devnull, HISTORY])
     if "IPythonKernel" not in app.config:
-        ZMQInteractiveShell.instance(
+        shell: Any = ZMQInteractiveShell.instance(
             config=app.config,
             profile_dir=app.profile_dir,
             compiler_class=XCachingCompiler,
         )
+        shell.display_formatter.format(None)  # makes the formatters
 
 
 # ## In the kernel
