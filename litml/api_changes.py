@@ -91,7 +91,9 @@ class ApiChanges:
 
 
 def compare_folders(old: Path, new: Path, package: str) -> ApiChanges:
-    """Compare the package in one folder with that in another."""
+    """Compare the package in one folder with that in another, at the same path."""
+    above, package = PurePosixPath(package).parent, PurePosixPath(package).name
+    old, new = old / above, new / above
     before, after = load(old, package), load(new, package)
     with griffe.logger.disable():
         found = list(griffe.find_breaking_changes(before, after))
@@ -148,6 +150,8 @@ def show(value: object) -> str:
 # %% compare_revisions
 def compare_revisions(root: Path, package: str, old: str, new: str = "") -> ApiChanges:
     """Compare a package at two revisions; without `new`, with the files as they are.
+
+    `package` is its folder, `zoo` or `src/zoo`.
 
     Raises `ApiChangesError` for a revision that git does not know, or one that is
     without the package.

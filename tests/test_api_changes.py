@@ -133,3 +133,11 @@ def test_a_new_module_and_one_that_does_not_compile(project: Path) -> None:
     (project / "zoo/wrong.py").write_text("def (")
     changes = compare_revisions(project, "zoo", "v1")
     assert "zoo.dogs.bark" in [one.path for one in changes.added]
+
+
+def test_a_package_below_src(tmp_path: Path) -> None:
+    write(tmp_path / "old/src", OLD)
+    write(tmp_path / "new/src", NEW)
+    changes = compare_folders(tmp_path / "old", tmp_path / "new", "src/zoo")
+    assert "zoo.cats.gone" in [one.path for one in changes.breaks]
+    assert "zoo.cats.Fresh" in [one.path for one in changes.added]
