@@ -1,12 +1,13 @@
 """What it costs to run notebooks as tests, side by side with nbmake and nbdev-test.
 
-    python tests/bench/run/bench_run.py [--rounds N] [--torch] [--count N]
+    python tests/bench/run/bench_run.py [--rounds N] [--torch | --unchanged] [--count N]
 
 Runs the same small notebooks, two at a time, with each tool in an environment of its
 own, which the first run makes in the cache folder; commands take turns, and the median
 of the rounds counts. CPU is user + system of every process that came of a command, also
 of those that outlive it; wall time ends with the command itself. `--torch` measures
-notebooks that import torch instead, and needs torch in all environments.
+notebooks that import torch instead, and needs torch in all environments. `--unchanged`
+measures `litml test` where all notebooks have passed before.
 """
 
 import argparse
@@ -82,9 +83,9 @@ class Trial:
     def measure(self) -> Cost:
         """Run it once and return what it cost."""
         words = [sys.executable, "-S", "-c", STARTER, *map(str, self.command)]
-        env = {
-            name: value for name, value in os.environ.items() if "PYTEST" not in name
-        }
+        # Compiled modules are kept, as they are where nobody forbids it.
+        odd = ("PYTEST", "PYTHONDONTWRITEBYTECODE")
+        env = {k: v for k, v in os.environ.items() if not k.startswith(odd)}
         done = subprocess.run(
             words,
             cwd=self.folder,
@@ -184,15 +185,24 @@ def plan_trials(project: Path, torch: bool) -> list[Trial]:
     ]
 
 
+def plan_unchanged(project: Path) -> list[Trial]:
+    """Return the trial of a project whose notebooks have all passed before."""
+    command = (environment("litml", torch=False) / "litml", "test", "-q", "--jobs=2")
+    name = "litml test, nothing changed"
+    return [Trial(name, command, project)]
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--count", type=int)
     parser.add_argument("--torch", action="store_true")
+    parser.add_argument("--unchanged", action="store_true")
     parser.add_argument("--only", default="", metavar="WORDS")
     asked = parser.parse_args()
-    count = asked.count or (10 if asked.torch else 40)
+    usual = 10 if asked.torch else 200 if asked.unchanged else 40
+    count = asked.count or usual
     with tempfile.TemporaryDirectory(prefix="litml-bench-") as scratch:
         project = make_project(Path(scratch, "project"), count, asked.torch)
         plain = make_project(Path(scratch, "plain"), count, asked.torch)
@@ -201,7 +211,11 @@ def main() -> None:
             (plain / "pyproject.toml").write_text(
                 (project / "pyproject.toml").read_text()
             )
-        trials = plan_trials(project, asked.torch)
+        trials = (
+            plan_unchanged(project)
+            if asked.unchanged
+            else plan_trials(project, asked.torch)
+        )
         trials = [trial for trial in trials if re.search(asked.only, trial.name)]
         costs = take_turns(trials, asked.rounds)
     print(f"\n{count} {'torch' if asked.torch else 'trivial'} notebooks")
