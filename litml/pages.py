@@ -58,6 +58,7 @@ __all__ = [
     "Maker",
     "fold_code",
     "make_page",
+    "make_maker",
 ]
 
 
@@ -460,7 +461,27 @@ def make_page(
     Raises `PageError`, or another `LitmlError`, naming the cell that is wrong.
     """
     symbols = read_symbols(module_text, module, None, library) if module_text else ()
-    opening = read_opening(notebook, name)
+    maker = make_maker(notebook, read_opening(notebook, name), symbols)
+    said = read_directives(notebook, tuple(flags), strict=False)
+    pairs = zip(notebook.cells, said, strict=True)
+    return Page(
+        name,
+        notebook.name,
+        module,
+        maker.opening.title,
+        maker.opening.summary,
+        tuple(block for cell, one in pairs for block in maker.blocks(cell, one)),
+        symbols,
+        module_file,
+        notebook.language,
+        maker.opening.front,
+    )
+
+
+def make_maker(
+    notebook: Notebook, opening: Opening, symbols: Iterable[Symbol]
+) -> Maker:
+    """Return what the cells of a page have in common."""
     by_cell: dict[str, list[Symbol]] = defaultdict(list)
     for symbol in symbols:
         by_cell[symbol.cell].append(symbol)
@@ -468,18 +489,4 @@ def make_page(
     maker = Maker(notebook, opening, by_name, by_cell, frozenset())
     bodies = [cell.source for cell in notebook.cells if "show_doc" in cell.source]
     shown = [n for body in bodies for n in show_doc_names(split_head(body).body)]
-    maker = replace(maker, elsewhere=frozenset(map(maker.strip, shown)))
-    said = read_directives(notebook, tuple(flags), strict=False)
-    pairs = zip(notebook.cells, said, strict=True)
-    return Page(
-        name,
-        notebook.name,
-        module,
-        opening.title,
-        opening.summary,
-        tuple(block for cell, one in pairs for block in maker.blocks(cell, one)),
-        symbols,
-        module_file,
-        notebook.language,
-        opening.front,
-    )
+    return replace(maker, elsewhere=frozenset(map(maker.strip, shown)))

@@ -56,6 +56,7 @@ __all__ = [
     "RESERVED",
     "no_file",
     "render_page",
+    "write_blocks",
     "write_head",
     "wrap_cell",
     "is_searched",
@@ -257,16 +258,8 @@ def render_page(
     prose = [one.source for one in page.blocks if isinstance(one, Prose | Callout)]
     context.definitions = find_definitions(prose)
     context.shift = int(has_parts(prose))
-    targets = find_targets(page)
-    html, texts = [write_head(page), write_targets(targets.pop("", ()))], []
-    for key, group in groupby(
-        unique_cards(page.blocks), lambda b: (block_cell(b), is_code(b))
-    ):
-        done = [(block, render_block(block, context, sources)) for block in group]
-        texts += [one for block, one in done if is_searched(block)]
-        inner = "".join(one for _, one in done)
-        html.append(wrap_cell(inner, key[0], targets) if key[1] else inner)
-    main, links = repair_anchors("".join(html), context)
+    html, texts = write_blocks(page, context, sources)
+    main, links = repair_anchors(html, context)
     return Rendered(
         main,
         tuple(context.headings),
@@ -275,6 +268,21 @@ def render_page(
         tuple(context.remarks),
         context.asked,
     )
+
+
+def write_blocks(
+    page: Page, context: Context, sources: Sources
+) -> tuple[str, list[str]]:
+    """Return a page as HTML, and the HTML of those blocks that search looks at."""
+    targets = find_targets(page)
+    html, texts = [write_head(page), write_targets(targets.pop("", ()))], []
+    cells = groupby(unique_cards(page.blocks), lambda b: (block_cell(b), is_code(b)))
+    for (cell, is_cell), group in cells:
+        done = [(block, render_block(block, context, sources)) for block in group]
+        texts += [one for block, one in done if is_searched(block)]
+        inner = "".join(one for _, one in done)
+        html.append(wrap_cell(inner, cell, targets) if is_cell else inner)
+    return "".join(html), texts
 
 
 # %% write_head

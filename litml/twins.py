@@ -19,6 +19,7 @@ __all__ = [
     "LONG",
     "COLOURS",
     "output_markdown",
+    "text_markdown",
     "callout_markdown",
     "LINK",
     "settle_links",
@@ -64,13 +65,15 @@ def output_markdown(shown: Shown, up: str = "") -> str:
             return f"![{alt}]({up}{asset_name(image, suffix)})"
     if markdown := join(data.get("text/markdown", "")).strip():
         return markdown
-    text = join(output.get("text", data.get("text/plain", "")))
+    return text_markdown(join(output.get("text", data.get("text/plain", ""))))
+
+
+def text_markdown(text: str) -> str:
+    """Return text for a terminal as Markdown, in its beginning if it is long."""
     text = COLOURS.sub("", settle_lines(text))
-    if OBJECT.fullmatch(text):
+    if not text.strip() or OBJECT.fullmatch(text):
         return ""
-    if len(text) > LONG:
-        text = f"{text[:LONG]}\n…"
-    return fence(text, "text") if text.strip() else ""
+    return fence(text if len(text) <= LONG else f"{text[:LONG]}\n…", "text")
 
 
 # %% callout_markdown
