@@ -14,7 +14,7 @@ from litml.formula import to_mathml
 from litml.highlight import code_block
 from litml.notebook import Location
 from litml.page import Callout, Heading, PageError
-from litml.safe import Context, sanitize, settle, wrap_tables
+from litml.safe import Context, place, sanitize, settle, wrap_tables
 
 __all__ = [
     "Div",
@@ -42,6 +42,7 @@ __all__ = [
     "Env",
     "REACHABLE",
     "render_formula",
+    "NAMES",
     "render_name",
     "render_picture",
     "render_fence",
@@ -268,15 +269,20 @@ def render_formula(self: Any, tokens: Tokens, at: int, options: Any, env: Env) -
     return f'<div class="formula"{id} {REACHABLE}>{drawn}</div>\n'
 
 
+NAMES = re.compile(r"(?P<name>[^\W\d][\w.]*)(?:\(\))?|(?P<notebook>\d\w*_\w+)")
+
+
 def render_name(self: Any, tokens: Tokens, at: int, options: Any, env: Env) -> str:
     """Render code inside a line, with a link to what it names."""
     text = tokens[at].content
     code = f"<code>{escape(text, quote=False)}</code>"
     kinds = [token.type for token in tokens[:at]]
     is_linked = kinds.count("link_open") > kinds.count("link_close")
-    if is_linked or not re.fullmatch(r"[^\W\d][\w.]*(\(\))?", text):
+    if is_linked or not (found := NAMES.fullmatch(text)):
         return code
-    url = env["context"].find(text.removesuffix("()"))
+    context = env["context"]
+    beside = place(f"{text}.ipynb", context.page)
+    url = context.find(beside if found["notebook"] else found["name"])
     return f'<a class="symbol" href="{escape(url)}">{code}</a>' if url else code
 
 

@@ -42,6 +42,7 @@ __all__ = [
     "render_symbol",
     "render_doc",
     "HEADING",
+    "ROLE",
     "DOCTEST",
     "fence_doctests",
     "find_targets",
@@ -115,7 +116,7 @@ def render_symbol(card: ApiCard, context: Context, sources: Sources) -> str:
 def render_doc(doc: str, context: Context) -> str:
     """Return a docstring as HTML. Its headings are not among those of the page."""
     before = len(context.headings)
-    html = render_prose(fence_doctests(doc), context)
+    html = render_prose(fence_doctests(ROLE.sub(r"`\1`", doc)), context)
     del context.headings[before:]
     return HEADING.sub(r'<p class="doc-heading">\2</p>', html)
 
@@ -123,6 +124,7 @@ def render_doc(doc: str, context: Context) -> str:
 HEADING = re.compile(
     r'<h[1-6] id="([^"]*)">(.*?)(?:<a class="anchor"[^>]*>#</a>)?</h[1-6]>', re.DOTALL
 )
+ROLE = re.compile(r":(?:\w+:)?(?:attr|class|data|exc|func|meth|mod|obj):`~?([^`]+)`")
 DOCTEST = re.compile(r"^(?P<indent>[ \t]*)>>> .*(?:\n(?P=indent)\S.*)*", re.MULTILINE)
 
 

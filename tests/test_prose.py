@@ -217,6 +217,13 @@ def test_code_that_names_something_is_a_link() -> None:
     assert 'href="https://pytorch.org/tensor.html"' in outside
 
 
+def test_a_notebook_may_be_named_as_its_file_is() -> None:
+    here = context("00_start")
+    html = render_prose("`01_core` `02_gone` `3_14` `12`", here)
+    assert re.findall('href="([^"]+)"', html) == ["core.html"]
+    assert "nbs/02_gone.ipynb" in here.asked and "12" not in here.asked
+
+
 def test_links_to_notebooks_lead_to_their_pages() -> None:
     here = context()
     html = render_prose(

@@ -270,7 +270,7 @@ FIELD = Symbol("A.x", "sums.core", "attribute", cell="a")
 HIDDEN = Symbol("SIZE", "sums.core", "attribute", cell="hidden")
 ADD = Symbol(
     *("add", "sums.core", "function", (Parameter("x", description="See `add`."),)),
-    doc="Add.\n\nExamples\n--------\n>>> add(1)\n2",
+    doc="Add, as :func:`~core.sub`.\n\nExamples\n--------\n>>> add(1)\n2",
     cell="b",
     line=3,
     end_line=4,
@@ -302,6 +302,7 @@ def test_cards_are_written_as_prose_is() -> None:
     assert html.count('<a class="symbol" href="../core.html#add">') == 1
     assert "pycon" in html or "Python console" in html
     assert "<blockquote" not in html
+    assert "as <code>core.sub</code>." in html
 
 
 def test_levels_step_down_by_one() -> None:
