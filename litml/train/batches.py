@@ -142,6 +142,7 @@ def make_loader(
 ) -> StatefulDataLoader[Any]:
     """Return a loader that knows its place; batches go to pinned memory for a GPU."""
     has_place = isinstance(dataset, IterableDataset) or hasattr(dataset, "state_dict")
+    is_pinned = torch.accelerator.is_available() and not torch.mps.is_available()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "'set_vital' is deprecated")
         return StatefulDataLoader(
@@ -153,7 +154,7 @@ def make_loader(
             collate_fn=collate,
             worker_init_fn=ignore_interrupts,
             generator=torch.Generator().manual_seed(seed),
-            pin_memory=torch.accelerator.is_available(),
+            pin_memory=is_pinned,
         )
 
 

@@ -2,7 +2,7 @@
 """Save a training while it runs: the last state to go on from, and the best."""
 
 from dataclasses import dataclass
-from math import inf, isnan
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,8 @@ class Checkpoint:
 
     def on_epoch_end(self, run: Run) -> None:
         """Save the epoch, and if it is the best, once more."""
-        if self.monitor and (value := self.read(run, self.monitor)) is not None:
-            self.best = value
+        if self.monitor is not None and self.is_best(run, self.monitor):
+            self.best = run.logs[self.monitor]
             self.save(run, "best")
         self.save(run, "last", self.keep)
 
@@ -66,15 +66,14 @@ class Checkpoint:
         """Go on from the best value."""
         self.best = state["best"]
 
-    def read(self, run: Run, monitor: str) -> float | None:
-        """Return the monitored value if it is the best so far."""
+    def is_best(self, run: Run, monitor: str) -> bool:
+        """Return whether the epoch is better than any before; a NaN is not."""
         if monitor not in run.logs:
-            self.save(run, "last", self.keep)
             hint = f"there are {', '.join(run.logs)}; `monitor=None` saves no best"
             raise TrainError(f"Checkpoint: nothing logs `{monitor}`", hint)
-        value, sign = run.logs[monitor], 1 if self.mode == "min" else -1
+        sign = 1 if self.mode == "min" else -1
         best = sign * inf if self.best is None else self.best
-        return value if not isnan(value) and sign * value < sign * best else None
+        return sign * run.logs[monitor] < sign * best
 
     def save(self, run: Run, name: str, keep: int = 1) -> None:
         """Write the state of a run into a folder of that name."""

@@ -36,7 +36,8 @@ class TrainError(Exception):
 # %% choose-device
 def choose_device(name: str | torch.device | None = None) -> torch.device:
     """Return the device named, or the best there is; raises `TrainError`."""
-    best = torch.accelerator.current_accelerator(check_available=True)
+    is_there = torch.accelerator.is_available()
+    best = torch.accelerator.current_accelerator() if is_there else None
     if name is None:
         return best or torch.device("cpu")
     present = ["cpu"]
@@ -70,11 +71,7 @@ def move(value: Any, device: torch.device) -> Any:
 
 # ## Precision
 # %% precision
-PRECISIONS = {
-    "float32": None,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def make_context(

@@ -33,11 +33,9 @@ class Stateful(Protocol):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state: tensors and plain values."""
-        ...
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> Any:
         """Go on from a state."""
-        ...
 
 
 @dataclass(slots=True)

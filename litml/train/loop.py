@@ -26,7 +26,7 @@ from litml.train.device import (
 from litml.train.events import Method, Run, Stateful, find_methods, fire
 from litml.train.metrics import Mean, Measure, Metric, Totals, read_means
 from litml.train.state import find_state, read_state, restore
-from litml.train.step import Stepper, call_loss, call_model, name_layer
+from litml.train.step import Stepper, call_loss, call_model, check_batch, name_layer
 
 __all__ = [
     "Interrupt",
@@ -109,7 +109,7 @@ class Trainer(Stepper):
         batch = None
         with evaluating(self.model):
             for batch in loader:
-                inputs, target = move(batch, device)
+                inputs, target = move(check_batch(batch), device)
                 with self.context:
                     output = call_model(self.forward, inputs)
                     loss = call_loss(self.loss, output, target)

@@ -64,15 +64,12 @@ class Metric(Protocol):
 
     def reset(self) -> object:
         """Forget everything."""
-        ...
 
     def update(self, output: Any, target: Any) -> object:
         """Count a batch."""
-        ...
 
     def compute(self) -> Any:
         """Return the value of all batches since the last reset."""
-        ...
 
 
 # %% totals

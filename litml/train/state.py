@@ -127,11 +127,11 @@ def read_state(folder: Path, world: World) -> dict[str, Any]:
     if found != FORMAT:
         message = f"{folder / FACTS}: format {found}, this library reads {FORMAT}"
         raise TrainError(message, "use the version that wrote it")
-    if facts["size"] != world.size:
-        message = f"{folder} was written by {facts['size']} processes"
+    if facts.get("size") != world.size:
+        message = f"{folder} was written by {facts.get('size')} processes"
         raise TrainError(message, f"here are {world.size}; start as many")
-    if facts["torch"] != str(torch.__version__):
-        text = f"{folder} was written with torch {facts['torch']}"
+    if facts.get("torch") != str(torch.__version__):
+        text = f"{folder} was written with torch {facts.get('torch')}"
         warnings.warn(f"{text}: it may not go on bit for bit", stacklevel=2)
     path = name_state(folder, world)
     state = read_file(path)

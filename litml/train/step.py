@@ -23,6 +23,7 @@ from litml.train.world import World
 
 __all__ = [
     "count_samples",
+    "check_batch",
     "call_model",
     "call_loss",
     "name_layer",
@@ -44,6 +45,15 @@ def count_samples(batch: Any) -> int:
 
 
 # ## Calling the model
+# %% check-batch
+def check_batch(batch: Any) -> Any:
+    """Return a batch that is a pair; raises `TrainError`."""
+    if isinstance(batch, tuple | list) and len(batch) == 2:
+        return batch
+    hint = "a batch is (inputs, target); a loader's `collate` can make it so"
+    raise TrainError(f"a batch is a {type(batch).__name__}, not a pair", hint)
+
+
 # %% call-model
 def call_model(model: Callable[..., Any], inputs: Any) -> Any:
     """Return what the model makes of a tensor, a tuple or a dictionary."""
@@ -123,7 +133,7 @@ class Stepper:
             raise TrainError("a step has nothing to learn from", "`weigh` says 0")
         scale = self.world.scale(weight)
         for i, batch in enumerate(batches):
-            run.batch = inputs, target = move(batch, run.device)
+            run.batch = inputs, target = move(check_batch(batch), run.device)
             with self.world.hold(self.forward, last=i == len(batches) - 1):
                 with self.context:
                     output = call_model(self.forward, inputs)

@@ -94,7 +94,7 @@ def test_a_monitored_metric_that_nobody_logs(tmp_path: Path) -> None:
     trainer = make_trainer(Checkpoint(tmp_path, monitor="valid_f1"))
     with pytest.raises(TrainError, match=r"nothing logs `valid_f1`\nhint.*train_loss"):
         trainer.fit(LIST)
-    load_weights(trainer.model, tmp_path)
+    load_weights(trainer.model, tmp_path / "failed")
 
 
 def test_a_state_that_could_not_be_read_is_refused_at_once(tmp_path: Path) -> None:
@@ -152,6 +152,13 @@ def test_one_sample() -> None:
     with pytest.raises(ValueError, match="Expected more than 1 value") as caught:
         make_trainer().fit([(X[:1], Y[:1])])
     assert "in layer `1`, BatchNorm1d" in caught.value.__notes__[0]
+
+
+def test_batches_that_are_not_pairs() -> None:
+    for wrong in (X[:2], {"x": X, "y": Y}, (X, Y, Y)):
+        for use in (make_trainer().fit, make_trainer().evaluate):
+            with pytest.raises(TrainError, match="not a pair"):
+                use([wrong])
 
 
 def test_a_nan_is_told_and_can_be_stopped_at() -> None:

@@ -7,7 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training import KINDS, same, torch, train, train_and_die, weights
+from training import (
+    KINDS,
+    Wandering,
+    X,
+    Y,
+    make_batches,
+    make_trainer,
+    same,
+    torch,
+    train,
+    train_and_die,
+    weights,
+)
 
 from litml.train import Checkpoint, load_weights
 
@@ -77,6 +89,14 @@ def test_killed_twice_and_after_the_end(tmp_path: Path) -> None:
     for _ in range(2):  # the second has nothing left to do
         trainer, again = train(killed, "plain", resume=killed)
         assert same(weights(trainer), expected) and again == history
+
+
+@pytest.mark.parametrize("kind", ["plain", "ours", "ours, 2 workers"])
+def test_saving_leaves_no_trace(tmp_path: Path, kind: str) -> None:
+    expected, history = uninterrupted(tmp_path, kind)  # saved after every step
+    trainer = make_trainer(Wandering())
+    again = trainer.fit(make_batches(kind), [(X[:20], Y[:20]), (X[20:], Y[20:])], 2)
+    assert same(weights(trainer), expected) and again == history
 
 
 def test_what_is_not_put_back_shows(tmp_path: Path) -> None:
