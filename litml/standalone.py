@@ -89,7 +89,9 @@ FRAME = """<!DOCTYPE html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
-<style>{style}</style>
+<style>{style}
+.standalone .content {{ margin: 2rem auto; max-width: 46rem; padding: 0 1rem }}
+</style>
 </head>
 <body class="standalone">
 <main id="main" class="content">
