@@ -44,6 +44,7 @@ __all__ = [
     "Server",
     "main",
     "prepare",
+    "warm_up",
     "compile_watch",
     "reap",
     "open_socket",
@@ -319,11 +320,19 @@ def prepare(server: Server, told: dict[str, Any]) -> None:
         compile_watch(),
         server.environment.get("HOME", ""),
     )
-    # The first time it imports a module, for what it returns; nannies need not.
+    warm_up()
+
+
+def warm_up() -> None:
+    """Do once what every copy of this process would have to do."""
+    # The first time it imports a module, for what it returns.
     os.wait4(os.fork() or os._exit(0), 0)
     sys.modules.pop("resource", None)
-    rehearse()
-    make_shell()
+    try:
+        rehearse()
+        make_shell()
+    except Exception:  # of some other version; kernels make their own
+        traceback.print_exc()
     gc.collect()
     gc.freeze()
 

@@ -85,7 +85,8 @@ def start_app(words: Sequence[str], same: bool = True) -> Any:
     from ipykernel.zmqshell import ZMQInteractiveShell
 
     usual = same and len(words) == 3 and words[0] == "-f" and words[2] == HISTORY
-    if usual and ZMQInteractiveShell.initialized():
+    made = IPKernelApp.initialized() and ZMQInteractiveShell.initialized()
+    if usual and made:
         return finish_app(IPKernelApp.instance(), words)
     if ZMQInteractiveShell.initialized():
         forget(ZMQInteractiveShell.instance())
