@@ -118,7 +118,7 @@ RULES: dict[str, str] = {
 QUARTO = frozenset(
     "echo include output warning error message eval label tags id classes results"
     " cache column column-margin panel filename renderings cap-location align"
-    " lightbox aria-label autorun context edit runbutton".split()
+    " lightbox aria-label autorun collapse-output context edit runbutton".split()
 )
 QUARTO_FAMILIES = (
     "code-",
