@@ -16,7 +16,7 @@ from litml.library import Library
 from litml.links import make_outline
 from litml.notebook import Location
 from litml.page import ApiCard, Block, Code, Page, PageError, from_json, to_json
-from litml.pages import make_page
+from litml.pages import make_page, plain
 from litml.render import Sources, render_page
 from litml.safe import read_inside
 from litml.search import index_page
@@ -107,7 +107,7 @@ def make_one(source: Source, shop: Shop) -> Facts:
         page.name,
         page.notebook,
         page.title,
-        page.summary,
+        plain(page.summary),
         page.module,
         tuple({symbol.name: symbol.kind for symbol in page.symbols}.items()),
         needs={name: module_key(shop.packages, name) for name in needs},
@@ -157,7 +157,7 @@ def render_one(order: Order, shop: Shop, directory: Directory) -> Result:
     blocks = tuple(add_uses(block, order.used) for block in shown)
     assets: dict[str, bytes] = {}
     rendered = render_page(
-        replace(page, blocks=blocks),
+        replace(page, blocks=blocks, summary=plain(page.summary)),
         directory,
         assets,
         read=read_inside(shop.root),

@@ -263,6 +263,8 @@ def test_the_menu_of_a_phone(page: Any, address: str) -> None:
     assert not side.is_visible() and menu.get_attribute("aria-expanded") == "false"
     menu.click()
     sync_api.expect(side).to_be_visible()
+    box, bar = side.bounding_box(), page.locator(".bar").bounding_box()
+    assert box["y"] >= bar["height"] and box["y"] + box["height"] <= 844
     assert menu.get_attribute("aria-expanded") == "true"
     page.keyboard.press("Escape")
     sync_api.expect(side).not_to_be_visible()

@@ -47,7 +47,7 @@
     const toggle = (event) => {
       event.preventDefault();
       openMenu(!side.classList.contains("open"));
-      if (side.classList.contains("open")) side.focus();
+      if (side.classList.contains("open")) { side.scrollTop = 0; side.focus({ preventScroll: true }); }
     };
     menu.addEventListener("click", toggle);
     menu.addEventListener("keydown", (event) => { if (event.key === " ") toggle(event); });
