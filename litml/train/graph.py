@@ -210,6 +210,8 @@ def explain(error: Exception) -> str:
     text = str(error).split("\n")[0].removesuffix(".")
     for name, number in STAND_INS.items():
         text = re.sub(rf"(?<!\d){number}(?!\d)", name, text)
+    if "meta" in text:  # the device of tensors without values
+        return f"no values are known here, and a module's tensors are buffers ({text})"
     return f"torch says: {text}"
 
 

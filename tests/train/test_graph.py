@@ -244,6 +244,17 @@ def lazy_misfit() -> None:
     Layer("misfit", module)(X)
 
 
+class Outside(nn.Module):
+    """A module with a tensor that it keeps to itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.ones(6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale
+
+
 def size_of_the_batch() -> None:
     X.reshape(X.size(0), 2, 3)
 
@@ -267,6 +278,8 @@ def rows() -> None:
         (size_of_the_batch, "size asks for a size"),
         (rows, "asks for a size"),
         (lambda: bool(X.sum() > 0), "does not fit"),
+        (lambda: X.sum().item(), "no values are known here"),
+        (lambda: Layer("a", Outside())(X), "a module's tensors are buffers"),
         (lambda: X.relu_(), "in place"),
         (lambda: X.__setitem__(0, 1), "in place"),
         (lambda: torch.add(X, 1, out=torch.zeros(6)), "in place"),
