@@ -328,7 +328,7 @@ def follow_names(sync: Sync, rename: bool) -> list[str]:
     """Rename what was renamed; return a line for each gone name that is still used."""
     if not any(pair.gone for pair in sync.pairs):
         return []
-    from litml.uses import Gone, find_uses, rename_uses
+    from litml.uses import Gone, find_doors, find_uses, rename_uses
 
     found: dict[tuple[str, str], list[str]] = {}
     for pair in [one for one in sync.pairs if one.gone]:
@@ -336,7 +336,8 @@ def follow_names(sync: Sync, rename: bool) -> list[str]:
         module = f"{package}/{pair.target}".removesuffix(".py").replace("/", ".")
         cells = frozenset((chunk.notebook, chunk.cell) for chunk in pair.ours.chunks)
         names = frozenset(notebook.name for notebook in pair.notebooks)
-        gone = Gone(module, pair.gone, names, cells)
+        doors = find_doors(module, pair.gone, sync.run.project.root)
+        gone = Gone(module, pair.gone, names, cells, doors)
         for name in sync.run.paths:
             path = sync.run.paths[name]
             notebook = sync.notebooks.get(name) or read_source(path, name)

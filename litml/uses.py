@@ -5,6 +5,7 @@ import ast
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from litml.notebook import Cell, Location, Notebook
 
@@ -12,6 +13,7 @@ __all__ = [
     "Gone",
     "find_uses",
     "used_names",
+    "find_doors",
     "rename_uses",
     "rename_code",
     "rename_prose",
@@ -24,13 +26,15 @@ class Gone:
     """Names that a module no longer has, with what each was renamed to, or nothing.
 
     `module` is its dotted name, `notebooks` are those that contribute to it, and
-    `cells` the notebook and id of each of its own.
+    `cells` the notebook and id of each of its own. `doors` are packages that hand the
+    names on.
     """
 
     module: str
     names: Mapping[str, str]
     notebooks: frozenset[str]
     cells: frozenset[tuple[str, str]]
+    doors: frozenset[str] = frozenset()
 
     @property
     def stem(self) -> str:
@@ -69,7 +73,8 @@ def seen_names(gone: Gone, notebook: Notebook) -> set[str]:
         return names
     imported: set[str] = set()
     for cell in notebook.cells:
-        is_relevant = cell.kind == "code" and gone.stem in cell.source
+        words = {gone.stem, *gone.doors}
+        is_relevant = cell.kind == "code" and any(one in cell.source for one in words)
         for node in (
             ast.walk(parse_cell(cell.source) or ast.Module([], []))
             if is_relevant
@@ -82,8 +87,8 @@ def seen_names(gone: Gone, notebook: Notebook) -> set[str]:
 
 
 def is_module(name: str | None, gone: Gone) -> bool:
-    """Is it how an import calls the module?"""
-    return (name or "").rpartition(".")[2] == gone.stem
+    """Is it how an import calls the module, or a package that hands its names on?"""
+    return name in gone.doors or (name or "").rpartition(".")[2] == gone.stem
 
 
 def parse_cell(source: str) -> ast.Module | None:
@@ -92,6 +97,23 @@ def parse_cell(source: str) -> ast.Module | None:
         return ast.parse(re.sub(r"(?m)^[ \t]*[%!].*$", "", source))
     except (SyntaxError, ValueError):
         return None
+
+
+# %% find_doors
+def find_doors(module: str, names: Mapping[str, str], root: Path) -> frozenset[str]:
+    """Return the packages above a module that import any of the names from it."""
+    parts, doors = module.removesuffix(".__init__").split("."), set()
+    known = {*names, *names.values(), "*"}
+    for count in range(1, len(parts)):
+        file = root.joinpath(*parts[:count], "__init__.py")
+        text = file.read_text("utf-8", "replace") if file.is_file() else ""
+        within = (".".join(parts), f".{'.'.join(parts[count:])}")
+        for node in ast.walk(parse_cell(text) or ast.Module([], [])):
+            if isinstance(node, ast.ImportFrom):
+                called = f"{'.' * node.level}{node.module or ''}"
+                if called in within and known & {one.name for one in node.names}:
+                    doors.add(".".join(parts[:count]))
+    return frozenset(doors)
 
 
 # %% find_names
@@ -110,7 +132,11 @@ def find_names(
         elif isinstance(node, ast.Attribute) and node.attr in gone.names:
             value = node.value
             above = getattr(value, "attr", getattr(value, "id", None))
-            if above == gone.stem and node.end_lineno and node.end_col_offset:
+            if (
+                above in {gone.stem, *gone.doors}
+                and node.end_lineno
+                and node.end_col_offset
+            ):
                 size = len(node.attr.encode())
                 yield node.end_lineno, node.end_col_offset - size, node.attr
 

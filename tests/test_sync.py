@@ -368,6 +368,26 @@ def test_15_a_rename_everywhere(core: Core) -> None:
     assert "[read(one) for" in (core.project.root / "mylib/more.py").read_text()
 
 
+def test_15_a_rename_through_the_package(core: Core) -> None:
+    """What the package hands on is used by the name of the package."""
+    core.project.write(
+        "index.ipynb", code("i", "#| export\nfrom mylib.core import load")
+    )
+    core.project.write(
+        "03_use.ipynb",
+        code("u", "from mylib import load\n\nload('1')"),
+        code("v", "import mylib\n\nmylib.load('1')"),
+        code("w", "from other import load as mine\n\nmine('1')"),
+    )
+    assert core.run("export").code == 0
+    core.edit(("def load(", "def read("), ('"load"', '"read"'))
+    assert core.run("sync", "--rename").code == 0
+    used = (core.project.root / "nbs/03_use.ipynb").read_text()
+    assert "from mylib import read" in used and "mylib.read('1')" in used
+    assert "from other import load as mine" in used
+    assert "import read" in (core.project.root / "nbs/index.ipynb").read_text()
+
+
 def test_16_an_import_from_an_editor(core: Core) -> None:
     core.edit(("import json\n", "import json\nfrom .utils import first as one\n"))
     said = core.sync(touched="c2")
