@@ -21,6 +21,7 @@ __all__ = [
     "is_local",
     "Finding",
     "check_links",
+    "MANY",
     "make_finding",
     "check_link",
     "check_headings",
@@ -92,8 +93,12 @@ def check_links(outlines: Iterable[Outline], files: Iterable[str]) -> list[Findi
             found.append(make_finding(outline, remark.message, remark.cell))
         found += check_headings(outline)
         for link in outline.links:
-            found += check_link(outline, link, url, ids, others)
+            suggests = len(found) < MANY
+            found += check_link(outline, link, url, ids, others, suggests)
     return found
+
+
+MANY = 20  # findings; to look for a name that is nearly right takes a while
 
 
 def make_finding(
@@ -110,6 +115,7 @@ def check_link(
     url: str,
     ids: Mapping[str, frozenset[str]],
     others: frozenset[str],
+    suggests: bool = True,
 ) -> Iterator[Finding]:
     """Yield what is wrong with a link or an image of the page at `url`."""
     if link.is_image and not link.text.strip():
@@ -124,12 +130,14 @@ def check_link(
     if target not in ids:
         if target not in others and f"{target}/index.html" not in ids:
             message = f"a link to what is not there: {link.url}"
-            yield make_finding(outline, message, link.cell, suggest(target, ids))
+            near = suggest(target, ids) if suggests else None
+            yield make_finding(outline, message, link.cell, near)
         return
     anchor = unquote(parts.fragment)
     if anchor and anchor not in ids[target]:
         message = f"a link to a place that is not there: {link.url}"
-        yield make_finding(outline, message, link.cell, suggest(anchor, ids[target]))
+        near = suggest(anchor, ids[target]) if suggests else None
+        yield make_finding(outline, message, link.cell, near)
 
 
 # %% check_headings
