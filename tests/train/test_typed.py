@@ -280,7 +280,7 @@ def test_words_are_kept_or_told() -> None:
 
 
 def test_jaxtypings_own_decorator_works_inside() -> None:
-    from beartype import beartype
+    beartype = pytest.importorskip("beartype", reason="checks at run time").beartype
     from jaxtyping import TypeCheckError, jaxtyped
 
     @arrow
