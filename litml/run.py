@@ -14,13 +14,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from litml.cells import (
-    COMMENTS,
-    NEEDS,
-    Directive,
-    read_directives,
-    split_words,
-)
+from litml.cells import COMMENTS, NEEDS, Directive, read_directives, split_words
 from litml.devices import (
     Queue,
     device_env,
@@ -29,13 +23,7 @@ from litml.devices import (
     wait_for_device,
 )
 from litml.front import Front, read_front
-from litml.notebook import (
-    Cell,
-    LitmlError,
-    Location,
-    Notebook,
-    suggest,
-)
+from litml.notebook import Cell, LitmlError, Location, Notebook, suggest
 from litml.outcome import Execution, Failure, Output, Status
 from litml.project import Project
 from litml.strict import Stock, Strict, find_written, read_strict, take_stock
