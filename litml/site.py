@@ -51,7 +51,9 @@ __all__ = [
     "start_build",
     "state_entry",
     "run_rounds",
+    "Links",
     "make_orders",
+    "make_order",
     "find_uses",
     "inventories_key",
     "fetch",
@@ -212,24 +214,33 @@ def run_rounds(build: Build) -> int:
     return sum(before.get(path) is not one for path, one in state.results.items())
 
 
+Links = dict[str, dict[str, tuple[Places, Places]]]  # by module and symbol
+
+
 def make_orders(build: Build) -> Iterator[Order]:
     """Yield what is to be rendered: every page that could be made."""
-    shop = build.shop
-    common = (shop.source, str(shop.trusted), inventories_key(build))
-    links = find_uses(build)
+    known, links = inventories_key(build), find_uses(build)
     for source in build.sources:
         if facts := build.state.facts.get(source.path):
-            used = links.get(facts.module, {}) if facts.module else {}
-            about = json.dumps([dict(facts.needs), used], sort_keys=True)
-            yield Order(source, make_key(source.key, about, *common), used)
+            yield make_order(source, facts, build.shop, known, links)
 
 
-def find_uses(build: Build) -> dict[str, dict[str, tuple[Places, Places]]]:
+def make_order(
+    source: Source, facts: Facts, shop: Shop, known: str, links: Links
+) -> Order:
+    """Return the order for one page; `known` is the key of all other sites."""
+    used = links.get(facts.module, {}) if facts.module else {}
+    about = json.dumps([dict(facts.needs), used], sort_keys=True)
+    key = make_key(source.key, about, shop.source, str(shop.trusted), known)
+    return Order(source, key, used)
+
+
+def find_uses(build: Build) -> Links:
     """Return who uses and who tests each symbol, by module and name."""
     pages = build.state.facts
     key = make_key(*(part for path, one in pages.items() for part in (path, one.key)))
     if (known := build.store.read("links", key)) is not None:
-        return cast("dict[str, dict[str, tuple[Places, Places]]]", known)
+        return cast("Links", known)
     from litml.backlinks import link_uses, uses_from_json
 
     kept = (build.store.read(uses_entry(path), one.key) for path, one in pages.items())

@@ -3,6 +3,7 @@
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from functools import cache
@@ -14,6 +15,7 @@ from litml.docs_settings import DocsSettings
 from litml.inventory import Entry, Inventory, Resolver, list_entries
 from litml.links import Outline
 from litml.navigation import name_pages
+from litml.notebook import NotebookError
 from litml.page import Heading, Link, Remark, Symbol
 from litml.project import Project, default_module, list_notebooks
 from litml.store import make_key
@@ -90,11 +92,12 @@ def read_source(project: Project, path: Path, name: str) -> Source:
 def find_module(project: Project, path: Path, raw: bytes) -> str:
     """Return the module that a notebook is for, below the package."""
     if b"default_exp" in raw:
-        notebook = parse_source(raw, project.name_of(path))
-        for cell in notebook.cells:
-            for said in split_head(cell.source, notebook.language).directives:
-                if said.name == "default_exp" and cell.kind == "code":
-                    return said.value.replace("/", ".")
+        with suppress(NotebookError):  # which is told where the page is made
+            notebook = parse_source(raw, project.name_of(path))
+            for cell in notebook.cells:
+                for said in split_head(cell.source, notebook.language).directives:
+                    if said.name == "default_exp" and cell.kind == "code":
+                        return said.value.replace("/", ".")
     return default_module(project, path)
 
 
