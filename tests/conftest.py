@@ -21,6 +21,8 @@ PYPROJECT = '[project]\nname = "mylib"\n\n[tool.litml]\n'
 OF_CI = ("CI", "BUILD_NUMBER", "GITHUB_", "GITLAB_", "PYTEST_ADDOPTS")
 ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if not name.startswith(OF_CI)},
+    # Plug-ins that take a second to load, and have nothing to do in these projects.
+    "PYTEST_ADDOPTS": "-p no:hypothesispytest -p no:jaxtyping -p no:anyio",
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_AUTHOR_NAME": "A",

@@ -43,9 +43,7 @@ def run(project: Sandbox, *words: str) -> str:
 
 
 def start(project: Sandbox, *words: str) -> "subprocess.CompletedProcess[str]":
-    # A plug-in that takes a second to load, and has nothing to do here.
-    quick = ["-p", "no:hypothesispytest"]
-    command = [sys.executable, "-m", "pytest", "-q", "--color=no", *quick, *words]
+    command = [sys.executable, "-m", "pytest", "-q", "--color=no", *words]
     return project.run(*command, timeout=120)
 
 
