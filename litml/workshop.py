@@ -3,6 +3,7 @@
 done at a time.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -46,6 +47,10 @@ __all__ = [
     "fetch_page",
     "is_aside",
     "add_uses",
+    "SUMMARY",
+    "LINK",
+    "EMPTY",
+    "smooth",
     "render_one",
 ]
 
@@ -146,6 +151,18 @@ def add_uses(block: Block, used: Mapping[str, tuple[Places, Places]]) -> Block:
     return replace(block, used_in=used_in, tested_by=tested_by)
 
 
+# %% smooth
+SUMMARY = re.compile(r"<summary>.*?</summary>", re.DOTALL)
+LINK = re.compile(r"</?a\b[^>]*>")
+EMPTY = re.compile(r"<th\b[^>]*>\s*</th>")
+
+
+def smooth(html: str) -> str:
+    """Return the HTML of a page without links in controls and without empty headings."""
+    html = SUMMARY.sub(lambda found: LINK.sub("", found[0]), html)
+    return EMPTY.sub("<td></td>", html)
+
+
 # %% render_one
 def render_one(order: Order, shop: Shop, directory: Directory) -> Result:
     """Render a page and keep it; return what the site needs to know of it.
@@ -168,7 +185,7 @@ def render_one(order: Order, shop: Shop, directory: Directory) -> Result:
         if not (shop.out / name).is_file():
             replace_file(shop.out / name, data)
     entries = index_page(f"{page.name}.html", page.title, rendered.texts)
-    html, markdown = rendered.html, page_markdown(page)
+    html, markdown = smooth(rendered.html), page_markdown(page)
     content = make_key(html, markdown, repr(entries), repr(page.symbols))
     found = [asdict(entry) for entry in entries]
     glances = {symbol.name: glance(symbol).split("\n", 1) for symbol in page.symbols}
