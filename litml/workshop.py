@@ -158,7 +158,7 @@ EMPTY = re.compile(r"<th\b[^>]*>\s*</th>")
 
 
 def smooth(html: str) -> str:
-    """Return the HTML of a page without links in controls and without empty headings."""
+    """Return a page without links in controls, and without empty headings."""
     html = SUMMARY.sub(lambda found: LINK.sub("", found[0]), html)
     return EMPTY.sub("<td></td>", html)
 
