@@ -54,8 +54,11 @@ class Checkpoint:
         self.save(run, "last", self.keep)
 
     def on_exception(self, run: Run) -> None:
-        """Save what there is, if anything has been done."""
-        if run.batch is not None:
+        """Save what there is, if anything has been done.
+
+        One of many processes cannot: the others wait elsewhere.
+        """
+        if run.batch is not None and run.world.size == 1:
             self.save(run, "failed")
 
     def state_dict(self) -> dict[str, Any]:
