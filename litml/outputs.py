@@ -17,6 +17,7 @@ from litml.safe import (
     SUFFIXES,
     Context,
     asset_name,
+    clean_drawing,
     decode,
     image_size,
     sanitize,
@@ -164,7 +165,7 @@ def render_image(
         text = join(value)
         if "xmlns=" not in text:
             text = text.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1)
-        data: bytes | None = text.encode("utf-8", "replace")
+        data = clean_drawing(text.encode("utf-8", "replace"))
     else:
         data = decode(value)
     if not data:
@@ -192,14 +193,14 @@ def find_size(output: Mapping[str, Any], kind: str) -> tuple[int, int] | None:
 
 # ## HTML
 # %% render_html
-PLAYER = re.compile(r"<iframe\b[^>]*\bsrc=[\"']?(https://[^\"'\s>]+)")
+PLAYER = re.compile(r"<iframe\b[^<>]*\bsrc=[\"']?(https://[^\"'\s>]+)")
 SEEN = re.compile(r"<(?:img|table|video|audio|math|hr)\b")
 
 
 def render_html(kind: str, value: object, shown: Shown, context: Context) -> str | None:
     """Return the safe part of an output in HTML; None if nothing is seen of it."""
     text = join(value)
-    html = sanitize(text)
+    html = sanitize(text, context)
     if SEEN.search(html) or plain_text(html):
         html = re.sub(r"<h[1-6]\b[^>]*>", '<div class="heading">', html)
         html = re.sub(r"</h[1-6]>", "</div>", html)
@@ -260,7 +261,7 @@ def render_frame(body: str, shown: Shown, context: Context) -> str:
     )
 
 
-REMOTE = re.compile(r"<script[^>]+\bsrc=[\"']?(?:https?:)?//|cdn\.jsdelivr\.net")
+REMOTE = re.compile(r"<script[^<>]+\bsrc=[\"']?(?:https?:)?//|cdn\.jsdelivr\.net")
 
 
 def render_script(

@@ -445,7 +445,7 @@ def render_text(source: str, context: Context) -> str:
     source = re.sub(r"\{\{< *video +(\S+).*?>\}\}", r"<\1>", source)
     html = str(parser().render(source, env))
     if not context.trusted:
-        html = sanitize(html)
+        html = sanitize(html, context)
     html = html.replace("<p></p>", "")  # what is left around a figure
     return wrap_tables(place_headings(settle(html, context), context))
 
@@ -467,7 +467,7 @@ def render_callout(callout: Callout, context: Context, depth: int = 0) -> str:
 def render_inline(source: str, context: Context) -> str:
     """Return one line of Markdown as HTML without a paragraph around it."""
     html = str(parser().renderInline(source, {"context": context}))
-    return settle(html if context.trusted else sanitize(html), context)
+    return settle(html if context.trusted else sanitize(html, context), context)
 
 
 # %% find_definitions

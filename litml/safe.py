@@ -25,6 +25,10 @@ __all__ = [
     "MEDIA",
     "read_inside",
     "Context",
+    "DEEPEST",
+    "TAG",
+    "ALONE",
+    "is_too_deep",
     "STYLES",
     "MORE_TAGS",
     "COMMON",
@@ -33,6 +37,13 @@ __all__ = [
     "image_size",
     "SUFFIXES",
     "decode",
+    "SVG",
+    "XLINK",
+    "RUNS",
+    "OUTSIDE",
+    "clean_drawing",
+    "is_drawn",
+    "is_plain",
     "ATTACHMENT",
     "DATA",
     "find_media",
@@ -154,6 +165,33 @@ class Context:
         return name
 
 
+# ## HTML without end
+# %% is_too_deep
+DEEPEST = 5000  # elements in elements
+TAG = re.compile(r"<(?:(!--|(?:script|style)\b)|(/?)([a-z][^\s/>]*))")
+ALONE = frozenset(  # elements that need no end
+    "br col hr img input link meta p source wbr"
+    " dd dt li option tbody td tfoot th thead tr".split()
+)
+
+
+def is_too_deep(html: str) -> bool:
+    """Are there more than `DEEPEST` elements in each other?"""
+    if html.count("<") <= DEEPEST:
+        return False
+    html, at = html.lower(), 0
+    inside: list[str] = []
+    while at >= 0 and len(inside) <= DEEPEST and (match := TAG.search(html, at)):
+        at, (skipped, end, name) = match.end(), match.groups()
+        if skipped:
+            at = html.find("-->" if skipped == "!--" else f"</{skipped}", at)
+        elif end and inside[-1:] == [name]:
+            inside.pop()
+        elif not end and name not in ALONE:
+            inside.append(name)
+    return len(inside) > DEEPEST
+
+
 # ## The allow-list
 # %% sanitize
 STYLES = frozenset(
@@ -189,8 +227,15 @@ def cleaner() -> Any:
     )
 
 
-def sanitize(html: str) -> str:
-    """Return the harmless part of some HTML, in the one form."""
+def sanitize(html: str, context: Context | None = None) -> str:
+    """Return the harmless part of some HTML, in the one form.
+
+    What is nested without end is shown as text.
+    """
+    if is_too_deep(html):
+        if context:
+            context.remark("HTML is nested too deeply to be shown")
+        return f"<pre>{escape(html[:1000], quote=False)}…</pre>"
     clean: str = cleaner().clean(html)
     return clean
 
@@ -231,6 +276,51 @@ def decode(text: object) -> bytes | None:
         return None
 
 
+# ## Drawings
+# %% clean_drawing
+SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
+RUNS = frozenset("foreignObject handler listener script".split())
+OUTSIDE = re.compile(r"url\(\s*[\"']?(?!#)|@import|\\", re.IGNORECASE)
+
+
+def clean_drawing(data: bytes) -> bytes | None:
+    """Return an SVG without what could run or load; None if it is damaged."""
+    from xml.etree import ElementTree as Trees
+
+    Trees.register_namespace("", SVG)
+    Trees.register_namespace("xlink", XLINK)
+    try:
+        root = Trees.fromstring(data)
+        if root.tag != f"{{{SVG}}}svg":
+            return None
+        for element in root.iter():
+            for child in [*element]:
+                if not is_drawn(child.tag, child.text or ""):
+                    element.remove(child)
+            for name, value in [*element.attrib.items()]:
+                if not is_plain(name, value):
+                    del element.attrib[name]
+        return Trees.tostring(root)
+    except (Trees.ParseError, LookupError, RecursionError, ValueError):
+        return None
+
+
+def is_drawn(tag: str, text: str) -> bool:
+    """Is an element part of a drawing, and does it run and load nothing?"""
+    space, _, name = tag.rpartition("}")
+    is_outside = name == "style" and OUTSIDE.search(text)
+    return space == "{" + SVG and name not in RUNS and not is_outside
+
+
+def is_plain(name: str, value: str) -> bool:
+    """Is an attribute one that runs and loads nothing?"""
+    if name in ("href", f"{{{XLINK}}}href"):
+        return value.strip().startswith(("#", "data:image/"))
+    if name == "attributeName":
+        return "href" not in value and not value.strip().startswith("on")
+    return not (name.startswith(("on", "{")) or OUTSIDE.search(value))
+
+
 # %% find_media
 ATTACHMENT, DATA = "attachment:", re.compile(r"data:([\w/+.-]+);base64,(.*)", re.DOTALL)
 
@@ -260,6 +350,8 @@ def find_media(src: str, context: Context) -> tuple[str, bytes | None]:
 
 def keep(data: bytes | None, suffix: str, context: Context) -> tuple[str, bytes | None]:
     """Keep a file for the site, if it is one."""
+    if data and suffix == ".svg":
+        data = clean_drawing(data)
     if not data or not suffix:
         return "", None
     return context.add_asset(data, suffix), data

@@ -62,7 +62,7 @@
   }
 
   // The contents of this page: the part one is reading is marked.
-  const toc = $(".toc");
+  const toc = $(".frame > .toc");
   if (toc) {
     const label = $("p", toc);
     const button = make("button", { type: "button", textContent: label.textContent });
@@ -159,7 +159,7 @@
 
   // Search. See the chapter on it for the form of the files, and for what is worth how much.
   const SHORTEST = 2, CHUNK = 256, CANDIDATES = 300, LIMIT = 25;
-  const dialog = $("dialog.search"), input = $("#query"), list = $("#results"), state = $(".search-state");
+  const dialog = $("dialog.search"), input = $("#query", dialog), list = $("#results", dialog), state = $(".search-state", dialog);
   const loaded = new Map(), arrived = new Map();
   window.litmlData = (name, data) => arrived.set(name, data);
   const load = (name) => {
