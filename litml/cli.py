@@ -39,6 +39,7 @@ COMMANDS = {
     "test": Command("run the tests, notebooks included", "run_commands"),
     "run": Command("execute notebooks", "run_commands"),
     "docs": Command("build the documentation", "docs_commands"),
+    "preview": Command("show the documentation while you write", "docs_commands"),
     "adopt": Command("make notebooks of a package", "export_commands"),
     "new": Command("make a project from a template", "release_commands"),
     "build": Command("build sdist and wheel, and prove them", "release_commands"),

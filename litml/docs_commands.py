@@ -1,5 +1,5 @@
 # Exported from nbs/19g_docs_commands.ipynb. Edit either side, then run `litml sync`.
-"""`litml docs`: the site of a project, from its notebooks."""
+"""`litml docs` and `litml preview`: the site of a project, from its notebooks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from litml.console import FAULT, FINE, PROBLEMS, Progress, add_json, print_error
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from pathlib import Path
 
     from litml.project import Project
     from litml.site import Plan, SiteReport
@@ -17,10 +18,14 @@ if TYPE_CHECKING:
 __all__ = [
     "add_docs",
     "run_docs",
+    "is_installed",
     "make_plan",
     "current_version",
     "tell",
     "as_tree",
+    "add_preview",
+    "run_preview",
+    "preview_plan",
 ]
 
 
@@ -61,18 +66,13 @@ def add_docs(parser: ArgumentParser) -> None:
 # %% run_docs
 def run_docs(arguments: Namespace) -> int:
     """Build the site; say what is wrong with the notebooks."""
-    from importlib.util import find_spec
-
-    from litml.notebook import LitmlError
     from litml.project import find_project
-    from litml.site import build_site
 
     project = find_project()
-    needed = ("markdown_it", "mdit_py_plugins", "pygments", "nh3", "griffe")
-    if missing := [name for name in needed if find_spec(name) is None]:
-        hint = "install the extra: pip install 'litml[docs]'"
-        print_error(LitmlError(f"`{missing[0]}` is not installed", hint=hint))
+    if not is_installed():
         return FAULT
+    from litml.site import build_site
+
     progress = Progress("docs")
     plan = make_plan(project, arguments)
     try:
@@ -85,6 +85,20 @@ def run_docs(arguments: Namespace) -> int:
     finally:
         progress.clear()
     return tell(report, arguments)
+
+
+def is_installed() -> bool:
+    """Is there all that renders pages? If not, that is told."""
+    from importlib.util import find_spec
+
+    from litml.notebook import LitmlError
+
+    needed = ("markdown_it", "mdit_py_plugins", "pygments", "nh3", "griffe")
+    missing = [name for name in needed if find_spec(name) is None]
+    if missing:
+        hint = "install the extra: pip install 'litml[docs]'"
+        print_error(LitmlError(f"`{missing[0]}` is not installed", hint=hint))
+    return not missing
 
 
 def make_plan(project: Project, arguments: Namespace) -> Plan:
@@ -149,3 +163,61 @@ def as_tree(report: SiteReport) -> dict[str, object]:
         "problems": [{"message": m, "at": str(at)} for m, at in problems],
         "findings": [{"message": m, "at": str(at)} for m, at in findings],
     }
+
+
+# ## preview
+# %% run_preview
+def add_preview(parser: ArgumentParser) -> None:
+    """Add the arguments of `litml preview`."""
+    parser.add_argument(
+        "--port", type=int, default=0, metavar="N", help="default: any that is free"
+    )
+    parser.add_argument(
+        "--open", action="store_true", help="open the front page in a browser"
+    )
+    parser.add_argument(
+        "--no-export",
+        action="store_true",
+        help="leave the package as it is; cards then follow `litml export`",
+    )
+
+
+def run_preview(arguments: Namespace) -> int:
+    """Show the documentation until interrupted."""
+    from litml.project import find_project
+
+    root = find_project().root
+    if not is_installed():
+        return FAULT
+    from litml.preview import preview
+
+    def ready(url: str) -> None:
+        print(f"{url}\n(Ctrl-C ends it)", flush=True)
+        if arguments.open:
+            import webbrowser
+
+            webbrowser.open(url)
+
+    try:
+        preview(
+            lambda: preview_plan(root),
+            port=arguments.port,
+            exports=not arguments.no_export,
+            ready=ready,
+        )
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+    return FINE
+
+
+def preview_plan(root: Path) -> Plan:
+    """Return what is to be shown; raises `ConfigError` if the settings are wrong."""
+    from litml.docs_settings import read_docs_settings
+    from litml.project import ConfigError, find_project
+    from litml.site import Plan
+
+    project = find_project(root)
+    if project.root != root:
+        raise ConfigError("there is no `[tool.litml]` in pyproject.toml any more")
+    settings = read_docs_settings(project)
+    return Plan(project, settings, root / settings.out, current_version(project))
