@@ -98,8 +98,11 @@ class Totals:
 
     def read(self, total: Callable[[Tensor], Tensor] = torch.clone) -> dict[str, float]:
         """Return the values; this waits for the device."""
-        values = read_means(self.means, total)
-        return values | {k: float(m.compute()) for k, m in self.objects.items()}
+        zero = self.means["loss"].total
+        for name, metric in self.objects.items():
+            mean = self.means[name] = Mean(zero.device)
+            mean.add(torch.as_tensor(metric.compute(), dtype=zero.dtype), 1.0)
+        return read_means(self.means, total)
 
 
 # ## Accuracy
