@@ -13,7 +13,7 @@ from jaxtyping import Float, Shaped, jaxtyped
 from torch import Tensor, nn
 
 from litml.train.device import TrainError
-from litml.train.tensor_types import (
+from litml.train.shapes import (
     HOW,
     CompositionError,
     Match,

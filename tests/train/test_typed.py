@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
-from litml.train.tensor_types import CompositionError, Match, Mismatch, show_type
+from litml.train.shapes import CompositionError, Match, Mismatch, show_type
 from litml.train.typed import (
     Arrow,
     Function,

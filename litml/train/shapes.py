@@ -1,4 +1,4 @@
-# Exported from nbs/train/17a_tensor_types.ipynb. Edit either side, then run `litml sync`.
+# Exported from nbs/train/17a_shapes.ipynb. Edit either side, then run `litml sync`.
 """Do the sizes that one function gives fit the sizes that another takes? Decided
 from their types, before anything runs.
 """
