@@ -17,7 +17,7 @@ demo: $(READY)  ## a first project, from nothing to a proven wheel
 test: lint  ## everything that CI asks for
 	$(BIN)/litml export --check
 	$(BIN)/litml clean --check
-	$(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto  # a thread for each worker
 
 slow: $(READY)  ## the tests that take minutes
 	$(BIN)/python -m pytest -n auto -m slow
@@ -45,6 +45,6 @@ $(READY): pyproject.toml
 		{ echo "litml needs Python 3.11 or later: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	@echo "setting up $(VENV) (once; a minute or two)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check '$(TORCH)'
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check --editable '.[dev,gallery,train]'
+	@$(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check '$(TORCH)'
+	@$(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check --editable '.[dev,gallery,train]'
 	@touch $@
