@@ -3,9 +3,12 @@
 notebook is run with which values.
 """
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,6 +31,8 @@ __all__ = [
     "choose_policy",
     "measure_codes",
     "Shared",
+    "KERNELS",
+    "import_apart",
     "SHARED",
     "shared_of",
     "list_rows",
@@ -117,6 +122,7 @@ class Shared:
     def warm_up(self, runner: Runner) -> None:
         """Have the fork server for a notebook begin to import."""
         if not self.config.option.collectonly and runner.last:
+            import_apart(KERNELS)
             from litml.warm import prepare
 
             prepare(runner.policy.paths, runner.warmth)
@@ -129,6 +135,7 @@ class Shared:
 
     def open_loop(self) -> "Loop":
         """Return the event loop, which runs in a thread from now on."""
+        import_apart(KERNELS)
         from litml.kernel import Loop
 
         self.loop = self.loop or Loop()
@@ -143,6 +150,7 @@ class Shared:
 
     def run_ahead(self, jobs: int) -> "Ahead":
         """Return what runs notebooks ahead of their turn, `jobs` at a time."""
+        import_apart(KERNELS)
         from litml.ahead import Ahead
 
         self.ahead = self.ahead or Ahead(self.open_loop(), jobs)
@@ -152,6 +160,20 @@ class Shared:
         """End a notebook's kernel."""
         if self.ahead:
             self.ahead.release(runner)
+
+
+KERNELS = ("litml.ahead", "litml.warm", "jupyter_core.paths")
+
+
+def import_apart(names: Sequence[str]) -> None:
+    """Import modules where Ctrl-C cannot strike, in a thread.
+
+    In the midst of an import it may be lost, and leave Python's import lock taken.
+    """
+    if missing := [name for name in names if name not in sys.modules]:
+        thread = Thread(target=lambda: [import_module(name) for name in missing])
+        thread.start()
+        thread.join()
 
 
 SHARED = pytest.StashKey[Shared]()
