@@ -84,10 +84,10 @@
       if (href && href !== one.getAttribute("href")) one.setAttribute("href", href);
     });
     const focus = document.activeElement && here.contains(document.activeElement) && document.activeElement !== here ? nameFocus(document.activeElement) : "";
-    const side = [$(".side", document), $(".side", next)], toc = [$(".toc", document), $(".toc", next)];
+    const side = [$(".side", document), $(".side", next)], toc = [$(".frame > .toc", document), $(".frame > .toc", next)];
     keepPlace(() => {
       if (!same(".side") && side[0] && side[1]) side[0].replaceChildren(...side[1].childNodes);
-      if (!same(".toc")) {
+      if (!same(".frame > .toc")) {
         if (toc[0] && toc[1]) $("ul", toc[0]).replaceWith($("ul", toc[1]));
         else if (toc[0]) toc[0].remove();
         else here.before(toc[1]);
@@ -121,7 +121,7 @@
   };
 
   // What is wrong stands below the page, which stays.
-  const host = document.createElement("aside"), shade = host.attachShadow({ mode: "open" });
+  const host = document.createElement("div"), shade = host.attachShadow({ mode: "open" });
   const sheet = new CSSStyleSheet();
   sheet.replaceSync(`
     section { position: fixed; z-index: 1000; inset: auto 0 0 0; max-height: 45vh; overflow: auto; padding: 0.9rem 1.2rem; background: #2a1215; color: #ffe9e9; border-top: 3px solid #ff6b6b; font: 15px/1.5 system-ui, sans-serif; box-shadow: 0 -6px 24px #0006 }

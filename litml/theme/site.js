@@ -62,19 +62,27 @@
   }
 
   // The contents of this page: the part one is reading is marked.
-  const toc = $(".frame > .toc");
-  if (toc) {
+  let mark = () => {}, waiting = false;
+  addEventListener("scroll", () => {
+    if (!waiting) { waiting = true; requestAnimationFrame(mark); }
+  }, { passive: true });
+  const followContents = () => {
+    mark = () => { waiting = false; };
+    const toc = $(".frame > .toc");
+    if (!toc) return;
     const label = $("p", toc);
-    const button = make("button", { type: "button", textContent: label.textContent });
-    button.setAttribute("aria-expanded", "false");
-    label.replaceChildren(button);
-    button.addEventListener("click", () => {
-      button.setAttribute("aria-expanded", String(toc.classList.toggle("open")));
-    });
+    if (!$("button", label)) {
+      const button = make("button", { type: "button", textContent: label.textContent });
+      button.setAttribute("aria-expanded", "false");
+      label.replaceChildren(button);
+      button.addEventListener("click", () => {
+        button.setAttribute("aria-expanded", String(toc.classList.toggle("open")));
+      });
+    }
     const links = new Map(all("a", toc).map((link) => [decodeURIComponent(link.hash.slice(1)), link]));
     const places = [...links.keys()].map((id) => document.getElementById(id)).filter(Boolean);
-    let now = null, waiting = false;
-    const mark = () => {
+    let now = null;
+    mark = () => {
       waiting = false;
       let found = null;
       for (const place of places) if (place.getBoundingClientRect().top < 120) found = place;
@@ -87,16 +95,14 @@
       }
       now = link;
     };
-    addEventListener("scroll", () => {
-      if (!waiting) { waiting = true; requestAnimationFrame(mark); }
-    }, { passive: true });
     mark();
-  }
+  };
+  followContents();
 
   // Copying code.
-  if (navigator.clipboard) {
-    for (const pre of all("main pre")) {
-      if (pre.matches(".signature") || pre.closest(".output") || !pre.textContent.trim()) continue;
+  const addCopying = () => {
+    for (const pre of navigator.clipboard ? all("main pre") : []) {
+      if (pre.matches(".signature, .holder > pre") || pre.closest(".output") || !pre.textContent.trim()) continue;
       const button = make("button", { type: "button", className: "copy", textContent: "Copy" });
       button.setAttribute("aria-label", "Copy this code");
       button.addEventListener("click", async () => {
@@ -108,10 +114,14 @@
       pre.replaceWith(holder);
       holder.append(pre, button);
     }
-  }
+  };
+  addCopying();
 
   // What scrolls sideways can be scrolled with the keyboard, too.
-  for (const one of all("main .formula")) if (one.scrollWidth > one.clientWidth) one.tabIndex = 0;
+  const reachFormulas = () => {
+    for (const one of all("main .formula")) if (one.scrollWidth > one.clientWidth) one.tabIndex = 0;
+  };
+  reachFormulas();
 
   // A link into something that is folded opens it.
   const unfold = () => {
@@ -295,12 +305,15 @@
   const leave = () => { clearTimeout(timer); timer = setTimeout(hide, 250); };
   tip.addEventListener("pointerenter", () => clearTimeout(timer));
   tip.addEventListener("pointerleave", leave);
-  for (const link of all("main a.symbol")) {
+  const dressed = new WeakSet();
+  const watchNames = () => all("main a.symbol").filter((link) => !dressed.has(link)).forEach((link) => {
+    dressed.add(link);
     link.addEventListener("pointerenter", (event) => { if (event.pointerType === "mouse") want(link, 200); });
     link.addEventListener("pointerleave", leave);
     link.addEventListener("focus", () => { if (link.matches(":focus-visible")) want(link, 0); });
     link.addEventListener("blur", hide);
-  }
+  });
+  watchNames();
   addEventListener("keydown", (event) => { if (event.key === "Escape") hide(); });
 
   // A page that was not found can search for what it was asked for.
@@ -308,4 +321,13 @@
     input.value = decodeURIComponent(location.pathname).split("/").pop().replace(/\.html$/, "");
     ask();
   }
+
+  // Parts of a page that were put in after a save, by the preview.
+  document.addEventListener("litml:renewed", () => {
+    hide();
+    followContents();
+    addCopying();
+    reachFormulas();
+    watchNames();
+  });
 })();
