@@ -188,6 +188,9 @@ def attempt(work: Callable[[Job], Done], job: Job, notebook: str) -> Done | Litm
     except LitmlError as error:
         error.at = error.at or Location(notebook)
         return error
+    except OSError as error:
+        message = f"cannot be read: {error.strerror or error}"
+        return PageError(message, at=Location(notebook))
     except Exception as error:  # see above
         message = f"cannot be rendered: {type(error).__name__}: {error}"
         hint = "this should not happen with any notebook: please report it"

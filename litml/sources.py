@@ -78,7 +78,10 @@ def list_sources(project: Project, settings: DocsSettings) -> list[Source]:
 
 def read_source(project: Project, path: Path, name: str) -> Source:
     """Return a notebook with its module, if that has been exported."""
-    raw = path.read_bytes()
+    try:
+        raw = path.read_bytes()
+    except OSError:  # which is told when its page is made
+        raw = b""
     module = find_module(project, path, raw) if EXPORTS.search(raw) else ""
     parts = module.split(".")
     file = project.package_dir.joinpath(*parts).with_suffix(".py")

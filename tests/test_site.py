@@ -280,6 +280,17 @@ def test_many_notebooks_are_shared_among_processes(box: SiteBox) -> None:
 # What goes wrong ---------------------------------------------------------------------
 
 
+def test_what_cannot_be_read_is_an_error_and_the_rest_is_built(box: SiteBox) -> None:
+    (box.root / "nbs/02_folder.ipynb").mkdir()
+    (box.root / "nbs/03_link.ipynb").symlink_to("nowhere")
+    report = box.build()
+    assert report.pages == 4
+    assert [(str(one.at), one.message) for one in report.problems] == [
+        ("nbs/02_folder.ipynb", "cannot be read: Is a directory"),
+        ("nbs/03_link.ipynb", "cannot be read: No such file or directory"),
+    ]
+
+
 def test_a_broken_notebook_is_an_error_and_the_rest_is_built(box: SiteBox) -> None:
     box.write_bytes("02_broken.ipynb", b'{"cells": [')
     bad = {"output_type": "stream", "name": "stdout", "text": 3}
