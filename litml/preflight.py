@@ -21,6 +21,7 @@ from litml.journal import ReleaseError, redact_values
 from litml.notebook import Location
 from litml.package import export_project
 from litml.project import ConfigError, Kind, Project, check_table
+from litml.signing import is_signed, try_signature
 from litml.tidy import clean_project
 from litml.version import (
     VersionError,
@@ -53,7 +54,8 @@ class Settings:
     `index` is a name that twine knows, or an address; `simple` is where its simple
     pages are, if that cannot be guessed. With `publish = "ci"` a workflow publishes
     what the tag starts, and the release waits for it. `notebooks` asks for a run of
-    all notebooks with the wheel before it is published.
+    all notebooks with the wheel before it is published, `sign` for a signed tag even
+    if git's configuration does not ask for one.
     """
 
     branch: str = "main"
@@ -66,6 +68,7 @@ class Settings:
     test: bool = True
     notebooks: bool = False
     github: bool = True
+    sign: bool = False
 
 
 KINDS: dict[str, Kind] = {
@@ -79,6 +82,7 @@ KINDS: dict[str, Kind] = {
     "test": (bool, "true or false"),
     "notebooks": (bool, "true or false"),
     "github": (bool, "true or false"),
+    "sign": (bool, "true or false"),
 }
 
 
@@ -197,10 +201,22 @@ def check_tree(look: Look) -> Iterator[ReleaseError]:
     if look.git("rev-parse", "--is-shallow-repository") == "true":
         hint = "`git fetch --unshallow`"
         yield ReleaseError("E_SHALLOW", "the clone is shallow", hint=hint)
+
+
+# %% check_identity
+def check_identity(look: Look) -> Iterator[ReleaseError]:
+    """Does git know who releases, and can it sign for them if it is to?"""
     for key in ("user.name", "user.email"):
         if not look.asks("config", key) and not look.environ.get("GIT_AUTHOR_NAME"):
             hint = f"`git config --global {key} …`"
             yield ReleaseError("E_IDENTITY", f"git does not know your {key}", hint=hint)
+            return
+    keys = ("tag.gpgSign", "commit.gpgSign")
+    if look.settings.sign or any(is_signed(look.root, key) for key in keys):
+        try:
+            try_signature(look.root)
+        except ReleaseError as error:
+            yield error
 
 
 # ### The remote
@@ -415,6 +431,7 @@ def release_folder(root: Path) -> Path:
 # %% preflight
 CHECKS: tuple[Check, ...] = (
     check_tree,
+    check_identity,
     check_remote,
     check_notebooks,
     check_version,

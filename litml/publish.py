@@ -23,6 +23,7 @@ from litml.git import GitError, run_git
 from litml.indexes import list_files, pause, publish_file
 from litml.journal import ReleaseError, redact
 from litml.preflight import read_settings
+from litml.signing import is_signed, sign_tag
 from litml.stages import Release, Result, remove_work
 
 __all__ = [
@@ -84,22 +85,36 @@ def make_tag(release: Release) -> str:
     plan = release.plan
     identity = os.fsdecode(run_git(release.project.root, "var", "GIT_COMMITTER_IDENT"))
     person = identity.strip().rpartition(" ")[0].rpartition(" ")[0]
-    digests = "\n".join(f"{digest}  {name}" for name, digest in release.digests.items())
     text = (
         f"object {release.commit}\ntype commit\ntag {plan.tag}\n"
-        f"tagger {person} {plan.when + 1} +0000\n\n"
-        f"{plan.project} {plan.version}\n\n{plan.notes}\n\nSHA-256:\n{digests}\n"
+        f"tagger {person} {plan.when + 1} +0000\n\n{write_message(release)}"
     )
     return os.fsdecode(
         run_git(release.project.root, "mktag", data=text.encode())
     ).strip()
 
 
+def write_message(release: Release) -> str:
+    """Return what the tag says: which release it is, its notes, and the digests."""
+    plan = release.plan
+    digests = "\n".join(f"{digest}  {name}" for name, digest in release.digests.items())
+    return f"{plan.project} {plan.version}\n\n{plan.notes}\n\nSHA-256:\n{digests}\n"
+
+
+def make_signed_tag(release: Release) -> str:
+    """Make the tag object as git signs it, and return its id."""
+    plan, root = release.plan, release.project.root
+    for id in local_tags(release):  # by a run that was killed
+        run_git(root, "update-ref", "-d", f"refs/tags/{plan.tag}", id)
+    message = write_message(release)
+    return sign_tag(root, plan.tag, release.commit, message, plan.when + 1)
+
+
 # %% push
 def push(release: Release) -> Result:
     """Push commit and tag, both or none.
 
-    Raises `ReleaseError` (E_REMOTE, E_MOVED, E_TAG_MOVED, E_PUSH).
+    Raises `ReleaseError` (E_REMOTE, E_MOVED, E_TAG_MOVED, E_SIGN, E_PUSH).
     """
     plan, root = release.plan, release.project.root
     refs = list_refs(release)
@@ -113,7 +128,8 @@ def push(release: Release) -> Result:
             message = f"`{plan.branch}` has moved on at the remote"
             hint = "`litml release --abort`, `git pull`, and release again"
             raise ReleaseError("E_MOVED", message, hint=hint)
-        refs["tag"] = make_tag(release)
+        signed = read_settings(release.project).sign or is_signed(root, "tag.gpgSign")
+        refs["tag"] = make_signed_tag(release) if signed else make_tag(release)
         send_refs(release, refs["tag"])
     if release.remote == plan.remote:  # a rehearsal leaves no tag behind
         run_git(root, "update-ref", f"refs/tags/{plan.tag}", refs["tag"])

@@ -992,6 +992,82 @@ def test_the_user_works_on_meanwhile(project: Project, proxy: Proxy) -> None:
     assert threading.active_count() < 20
 
 
+# Signed tags -------------------------------------------------------------------------
+
+
+def make_key(project: Project) -> Path:
+    """Make a key, and tell git to sign with it; skips where nothing makes one."""
+    if shutil.which("ssh-keygen") is None:
+        pytest.skip("ssh-keygen makes the key")
+    key = project.root.with_name("key")
+    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)]
+    subprocess.run(command, check=True)
+    project.git("config", "gpg.format", "ssh")
+    project.git("config", "user.signingKey", f"{key}.pub")
+    return key
+
+
+def lose_gpg(project: Project) -> None:
+    project.git("config", "gpg.program", "gpg-that-is-not-here")
+
+
+def lose_agent(project: Project) -> None:
+    make_key(project).unlink()
+
+
+@pytest.mark.parametrize("lose", [lose_gpg, lose_agent])
+@pytest.mark.parametrize("asked", ["tag.gpgSign", "commit.gpgSign", "project"])
+def test_a_signature_that_cannot_be_made(
+    project: Project,
+    lose: Callable[[Project], None],
+    asked: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Scenario 58: it is found out before anything is done."""
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    if asked == "project":
+        edit(project, "pyproject.toml", "test = false\n", "test = false\nsign = true\n")
+        push(project)
+    lose(project)
+    if asked != "project":
+        project.git("config", asked, "true")
+    refs = project.remote_refs()
+    with quick(**FAST), pytest.raises(ExceptionGroup) as caught:
+        project.release()
+    [error] = caught.value.exceptions
+    assert isinstance(error, ReleaseError) and error.code == "E_SIGN"
+    assert "git cannot sign: " in error.message
+    assert "user.signingKey" in str(error.hint) and "ssh-add" in str(error.hint)
+    is_untouched(project, refs)
+
+
+def test_a_signed_tag(project: Project, proxy: Proxy, tmp_path: Path) -> None:
+    """It says what every tag says; a push that is refused leaves no tag behind."""
+    key = make_key(project)
+    project.git("config", "tag.gpgSign", "true")
+    project.git("config", "commit.gpgSign", "true")
+    hook = project.remote / "hooks/pre-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+    assert stopped(project) == "E_PUSH"
+    assert project.git("tag", "--list") == ""
+    # As if killed while git had given it its name.
+    commit = project.git("rev-list", "--all", "--reflog", "--grep=^Release", "-n1")
+    project.git("tag", "--no-sign", "-m", "half", "v0.2.0", commit)
+    hook.unlink()
+    finish(project)
+    is_complete(project, proxy)
+    signers = tmp_path / "signers"
+    signers.write_text(f"a@example.org {Path(f'{key}.pub').read_text()}")
+    known = ("-c", f"gpg.ssh.allowedSignersFile={signers}")
+    for command in ("verify-tag", "verify-commit"):
+        project.git(*known, command, "v0.2.0^{}" if "commit" in command else "v0.2.0")
+    body = project.git("tag", "--list", "--format=%(contents:body)", "v0.2.0")
+    assert body.startswith("- Doubling.\n\nSHA-256:\n")
+    assert len(body.splitlines()) == 5 and "SIGNATURE" not in body
+
+
 # The page at GitHub ------------------------------------------------------------------
 
 

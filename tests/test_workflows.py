@@ -31,7 +31,7 @@ from litml.new import (
     render_template,
     write_tree,
 )
-from litml.publish import make_tag
+from litml.publish import make_signed_tag, make_tag
 
 ROOT = Path(__file__).parents[1]
 TOOLS = Path(sys.executable).parent
@@ -289,7 +289,7 @@ def test_the_last_job_fails_unless_all_succeed(
     assert run_script(script, tmp_path, RESULTS=results) == code
 
 
-def make_release(folder: Path, notes: str) -> dict[str, str]:
+def make_release(folder: Path, notes: str, signed: bool = False) -> dict[str, str]:
     """Make a repository with a tag as `litml release` makes it, and its files."""
     dist = folder / "dist"
     dist.mkdir(parents=True)
@@ -318,17 +318,28 @@ def make_release(folder: Path, notes: str) -> dict[str, str]:
         commit=git("rev-parse", "HEAD"),
         digests=digests,
     )
-    git("update-ref", "refs/tags/v1.0", make_tag(release))
+    if signed:
+        key = folder.with_name("key")
+        words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)]
+        subprocess.run(words, check=True)
+        git("config", "gpg.format", "ssh")
+        git("config", "user.signingKey", str(key))
+    made = make_signed_tag(release) if signed else make_tag(release)
+    git("update-ref", "refs/tags/v1.0", made)
     return {"TAG": "v1.0", "GITHUB_WORKSPACE": str(folder)}
 
 
 @pytest.mark.skipif(not BASH, reason="the runners have bash, this machine has not")
-@pytest.mark.parametrize("change", ["none", "bytes", "more", "less", "no tag"])
+@pytest.mark.parametrize(
+    "change", ["none", "signed", "bytes", "more", "less", "no tag"]
+)
 def test_only_what_the_tag_promises_is_published(tmp_path: Path, change: str) -> None:
     folder, temporary = tmp_path / "work", tmp_path / "temporary"
     temporary.mkdir()
     notes = "### Added\n\n- Nets, at last.\n\n- A second line."
-    environment = make_release(folder, notes)
+    if change == "signed" and shutil.which("ssh-keygen") is None:
+        pytest.skip("ssh-keygen makes the key")
+    environment = make_release(folder, notes, signed=change == "signed")
     wheel = folder / "dist/x-1.0-py3-none-any.whl"
     if change == "bytes":
         wheel.write_text("other")
@@ -342,8 +353,8 @@ def test_only_what_the_tag_promises_is_published(tmp_path: Path, change: str) ->
         "release.yml", "build", "These are the files that the tag promises"
     )
     code = run_script(script, folder, RUNNER_TEMP=str(temporary), **environment)
-    assert (code == 0) == (change == "none")
-    if change == "none":
+    assert (code == 0) == (change in ("none", "signed"))
+    if code == 0:
         assert (temporary / "notes.md").read_text().strip() == notes
 
 
