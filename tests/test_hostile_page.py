@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from conftest import code, prose
@@ -22,7 +23,7 @@ from sitebox import SiteBox
 import litml
 from litml.page import Page, Prose, Remark, Shown
 from litml.render import render_page
-from litml.safe import is_too_deep, sanitize
+from litml.safe import SVG, XLINK, clean_drawing, is_too_deep, sanitize
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -280,17 +281,17 @@ def browser() -> Iterator[Any]:
 
 
 class Visit:
-    """A page that is opened, and what it did: payloads that ran, hosts it asked."""
+    """A page that is opened, and what it did: payloads that ran, strangers it asked."""
 
     def __init__(self, browser: Any, address: str) -> None:
         self.hits: list[str] = []
-        self.asked: list[str] = []
+        self.strangers: list[str] = []
         self.context = browser.new_context(viewport={"width": 1200, "height": 800})
         self.context.expose_binding("hit", self.note)
         self.context.route(re.compile("^(?!data:|blob:)"), self.answer)
         self.address = address
         self.page = self.context.new_page()
-        self.page.on("websocket", lambda one: self.asked.append(one.url))
+        self.page.on("websocket", lambda one: self.strangers.append(one.url))
 
     def note(self, source: dict[str, Any], name: str) -> None:
         """Note a payload that ran; in a frame that shuts it in it may."""
@@ -299,16 +300,12 @@ class Visit:
             self.hits.append(name)
 
     def answer(self, route: Any) -> None:
-        """Note what goes out: a request that a policy forbids does not get here."""
-        self.asked.append(route.request.url)
-        is_ours = route.request.url.startswith((f"{self.address}/", "file:"))
-        route.continue_() if is_ours else route.abort()
-
-    @property
-    def strangers(self) -> list[str]:
-        """Addresses that were asked for outside of the site."""
-        own = (f"{self.address}/", "file:")
-        return [url for url in self.asked if not url.startswith(own)]
+        """Note what goes elsewhere; a request that a policy forbids is not made."""
+        if route.request.url.startswith((f"{self.address}/", "file:")):
+            route.continue_()
+        else:
+            self.strangers.append(route.request.url)
+            route.abort()
 
     def provoke(self, url: str) -> None:
         """Open a page and do to each of its elements whatever a visitor could."""
@@ -464,6 +461,55 @@ def test_nobody_can_pose_as_the_theme(visit: Visit, width: int) -> None:
     page.keyboard.press("/")
     page.keyboard.type("reached")
     page.wait_for_selector("dialog #results a")
+
+
+# Drawings ----------------------------------------------------------------------------
+
+DRAWING = f"""<svg xmlns="{SVG}" xmlns:xlink="{XLINK}" viewBox="0 0 9 9" version="1.1">
+<defs><style>rect {{ fill: red }}</style><linearGradient id="a"><stop offset="1"/>
+</linearGradient><clipPath id="b"><path d="M 0 0"/></clipPath></defs>
+<g clip-path="url(#b)" style="fill: url(#a); stroke: none"><use xlink:href="#c"/>
+<image href="data:image/png;base64,iVBO"/><text x="1">a &lt; b</text></g>
+<rect><animate attributeName="width" to="9"/></rect></svg>"""
+
+
+def test_a_drawing_that_does_no_harm_stays_as_it_is() -> None:
+    clean = clean_drawing(DRAWING.encode())
+    assert clean is not None
+    before, after = ElementTree.fromstring(DRAWING), ElementTree.fromstring(clean)
+    assert ElementTree.tostring(before) == ElementTree.tostring(after)
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "<script>x</script>",
+        "<a href='javascript:x'/>",
+        "<a xlink:href=' java&#10;script:x'/>",
+        "<animate attributeName='href' to='x'/>",
+        "<set attributeName='onclick' to='x'/>",
+        "<image href='https://spy.example/x'/>",
+        "<style>@import 'https://spy.example';</style>",
+        "<rect style='fill:url(https://spy.example)' onclick='x'/>",
+        "<rect fill='u\\72l(https://spy.example)'/>",
+        "<foreignObject><b onclick='x'/></foreignObject>",
+        "<x:script xmlns:x='http://www.w3.org/1999/xhtml'>x</x:script>",
+    ],
+)
+def test_a_drawing_that_does_harm_loses_it(harm: str) -> None:
+    clean = clean_drawing(DRAWING.replace("</svg>", f"{harm}</svg>").encode())
+    assert clean is not None and b"<rect>" in clean
+    assert not re.search(rb"script|spy|onclick|'href'|\"href\"", clean)
+
+
+ENDLESS_DRAWING = f"{'<g>' * 100_000}{'</g>' * 100_000}"
+DAMAGED = ["", "<svg>", "<svg/>", "<html/>", "\0"]
+DAMAGED += [f"<svg xmlns='{SVG}'>{one}</svg>" for one in ("&x;", ENDLESS_DRAWING)]
+
+
+@pytest.mark.parametrize("damaged", DAMAGED, ids=range(len(DAMAGED)))
+def test_a_damaged_drawing_is_none(damaged: str) -> None:
+    assert clean_drawing(damaged.encode()) is None
 
 
 # Without end -------------------------------------------------------------------------
