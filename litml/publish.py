@@ -37,6 +37,7 @@ __all__ = [
     "find_github",
     "LOST",
     "ghrelease",
+    "wait_for_page",
     "find_address",
     "make_draft",
     "explain",
@@ -186,6 +187,8 @@ def confirm(release: Release, patience: float = 900.0) -> Result:
         if time.monotonic() > deadline:
             message = f"the index does not show {', '.join(missing)}"
             hint = "the same command looks again"
+            if read_settings(release.project).publish == "ci":
+                hint = f"run again what has failed of the workflow; {hint}"
             raise ReleaseError("E_NOT_VISIBLE", message, hint=hint)
         attempt = min(attempt + 1, 5)
         release.say(f"waiting for {', '.join(missing)}")
@@ -305,9 +308,13 @@ class GitHub:
 LOST = (OSError, ValueError, LookupError, TypeError, http.client.HTTPException)
 
 
-def ghrelease(release: Release) -> Result:
-    """Give the release its page at GitHub, with its files; what fails is a warning."""
-    if not read_settings(release.project).github:
+def ghrelease(release: Release, patience: float = 300.0) -> Result:
+    """Give the release its page at GitHub, with its files; what fails is a warning.
+
+    If a workflow publishes, wait at most `patience` seconds for the page it makes.
+    """
+    settings = read_settings(release.project)
+    if not settings.github:
         return {"page": "", "note": "no page at GitHub is asked for"}
     repository = find_github(find_address(release))
     github = GitHub(repository, release.environ)
@@ -315,6 +322,8 @@ def ghrelease(release: Release) -> Result:
         return {"page": "", "note": "not at GitHub, or no GITHUB_TOKEN"}
     page: dict[str, Any] = {}
     try:
+        if settings.publish == "ci":
+            return {"page": wait_for_page(release, github, patience)}
         page = github.find(release.plan.tag) or make_draft(release, github)
         attach_files(release, github, page)
         if page["draft"]:
@@ -325,6 +334,18 @@ def ghrelease(release: Release) -> Result:
         what = f"{where} is not complete" if where else "no page at GitHub"
         note = redact(f"{what}: {explain(error)}", release.environ)
         return {"page": "", "note": note}
+
+
+def wait_for_page(release: Release, github: GitHub, patience: float) -> str:
+    """Return the address of a page once others have published it; raises `OSError`."""
+    deadline, attempt = time.monotonic() + patience, 0
+    while (page := github.find(release.plan.tag)) is None or page["draft"]:
+        if time.monotonic() > deadline:
+            raise OSError(f"the workflow has published none within {patience:g} s")
+        attempt = min(attempt + 1, 5)
+        release.say("waiting for the page at GitHub")
+        time.sleep(pause(attempt))
+    return str(page["html_url"])
 
 
 def find_address(release: Release) -> str:

@@ -18,6 +18,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from releasing import (
     skip_smoke,
 )
 
+from litml import publish
 from litml.indexes import Index, list_files, send_file
 from litml.journal import ReleaseError
 from litml.loopback import LoopbackIndex
@@ -1129,6 +1131,86 @@ def test_a_page_that_fails_is_a_warning(
     else:
         assert result["note"].startswith("no page at GitHub: ")
     is_complete(project, proxy)
+
+
+# Where a workflow publishes -----------------------------------------------------------
+
+
+@pytest.fixture
+def in_ci(project: Project) -> Project:
+    """The project, published by the workflow that the tag starts."""
+    edit(project, "pyproject.toml", "test = false\n", 'test = false\npublish = "ci"\n')
+    push(project)
+    return project
+
+
+EXISTS = (400, 409)  # what an index says to a name that it has
+
+
+def run_publish_job(project: Project) -> list[int]:
+    """Do what the action does with `skip-existing`; return what the index has said."""
+    look, said = project.look(), [200]
+    index = Index(look.settings.index, f"{look.settings.index}simple")
+    for path in sorted((project.root / ".git/litml/release").glob("*/dist/*")):
+        if said[-1] in (200, *EXISTS):
+            said.append(send_here(index, path, look.environ).status)
+    return said[1:]
+
+
+def test_a_job_whose_token_expires_goes_on_when_it_is_run_again(
+    in_ci: Project, proxy: Proxy
+) -> None:
+    """Scenario 53: it sends what is missing, and the command finds all of it."""
+    proxy.faults.append(Fault("POST", POST, "status:403", skip=1))
+    done: list[int] = []
+
+    def publish_here(name: str, state: str, text: str) -> None:
+        if (name, state) == ("upload", "left"):
+            done.extend(run_publish_job(in_ci))
+
+    soon = partial(publish.confirm, patience=0)
+    with quick(**FAST, confirm=soon), pytest.raises(ReleaseError) as caught:
+        in_ci.release(events=Events(stage=publish_here))
+    assert done == [200, 403] and caught.value.code == "E_NOT_VISIBLE"
+    assert "run again what has failed of the workflow" in str(caught.value.hint)
+    [public] = served(in_ci, proxy)
+    assert public not in caught.value.message
+    [known, sent] = run_publish_job(in_ci)
+    assert known in EXISTS and sent == 200
+    with quick(**FAST, confirm=soon):
+        in_ci.release()
+    is_complete(in_ci, proxy)
+
+
+@pytest.mark.parametrize("comes", [True, False])
+def test_the_page_is_the_one_of_the_workflow(
+    in_ci: Project, proxy: Proxy, pages: Pages, comes: bool
+) -> None:
+    """It comes as a draft while the command waits, and the command makes no other."""
+    timer = threading.Timer(0.3, lambda: pages.releases[0].update(draft=False))
+
+    def publish_here(name: str, state: str, text: str) -> None:
+        if (name, state) == ("upload", "left"):
+            assert run_publish_job(in_ci) == [200, 200]
+        elif (name, state) == ("ghrelease", "start") and comes:
+            pages.add("v0.2.0", draft=True)
+            timer.start()
+
+    known = {"GITHUB_API_URL": pages.address, "GITHUB_TOKEN": Pages.TOKEN}
+    address = "https://github.com/ada/tiny.git"
+    stage = partial(publish.ghrelease, patience=30.0 if comes else 0.0)
+    with quick(**FAST, find_address=lambda release: address, ghrelease=stage):
+        release = release_project(in_ci.look(**known), Events(stage=publish_here))
+    result = release.journal.result("ghrelease")
+    if comes:
+        assert result == {"page": "https://github.com/ada/tiny/releases/v0.2.0"}
+        assert [(one["draft"], one["assets"]) for one in pages.releases] == [
+            (False, [])
+        ]
+    else:
+        assert "the workflow has published none" in result["note"]
+        assert pages.releases == []
+    is_complete(in_ci, proxy)
 
 
 # One index, then another -------------------------------------------------------------
