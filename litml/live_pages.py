@@ -3,6 +3,7 @@
 rest meanwhile.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -123,6 +124,7 @@ class LivePages:
         self.good: dict[str, View] = {}
         self.unsaved = False
         self.made: set[str] = set()
+        self.written: dict[str, int] = {}
         self.begin(read_plan())
         refresh(self)
 
@@ -203,6 +205,8 @@ def export(pages: LivePages) -> list[LitmlError]:
     if not pages.exports or project.nbdev:
         return []
     report = export_project(project)
+    written = [str(project.root / name) for name in report.written]
+    pages.written = {path: os.stat(path).st_mtime_ns for path in written}
     return [*report.problems, *report.stale]
 
 

@@ -7,7 +7,7 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from html import escape
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -36,8 +36,10 @@ __all__ = [
     "QUIET",
     "LOOK",
     "watch_project",
+    "is_news",
     "open_preview",
     "work",
+    "REST",
     "preview",
     "PreviewError",
 ]
@@ -244,14 +246,25 @@ def watch_project(pages: LivePages, stop: threading.Event) -> Iterator[None]:
             yield_on_timeout=True,
         ):
             now = stamp(pages.plan.project.root / "pyproject.toml")
-            if changes or now != config or "notebooks" in pages.problems:
+            news = any(is_news(path, pages.written) for _, path in changes)
+            if news or now != config or "notebooks" in pages.problems:
                 config = now
                 yield
-            if list_watched(pages.plan) != folders or known != [
-                stamp(path) for path in folders
-            ]:
+            if list_watched(pages.plan) != folders or known != list(
+                map(stamp, folders)
+            ):
                 yield
                 break
+
+
+def is_news(path: str, written: Mapping[str, int]) -> bool:
+    """Has somebody else changed a file since we wrote it?"""
+    try:
+        return os.stat(path).st_mtime_ns != written.get(path)
+    except OSError:
+        return not path.endswith(
+            (".new", "-new")
+        )  # so are files called until they are complete
 
 
 # ## All together
@@ -277,14 +290,16 @@ def open_preview(pages: LivePages, port: int = 0) -> Iterator[Server]:
 
 
 def work(pages: LivePages, stop: threading.Event) -> None:
-    """Make pages in the background, round by round."""
-    done = -1
-    while not stop.is_set():
+    """Make pages in the background, when a round is not quite new any more."""
+    seen = done = -1
+    while not stop.wait(REST):
         now = pages.round
-        if now == done:
-            pages.wait(pages.version, 1)
-        elif fill_in(pages):
+        if now == seen != done and fill_in(pages):
             done = now
+        seen = now
+
+
+REST = 0.3  # seconds, in which an open page gets what is new
 
 
 # %% preview

@@ -398,6 +398,17 @@ def test_a_burst_of_saves_ends_with_the_last(box: SiteBox, watched: LivePages) -
     assert watched.round - rounds < 40, "and not every one was a round"
 
 
+def test_what_we_export_ourselves_is_no_news(box: SiteBox, watched: LivePages) -> None:
+    rounds = watched.round
+    write_add(box, "Written once.")
+    assert until(lambda: "Written once." in html(watched))
+    time.sleep(0.6)
+    assert watched.round == rounds + 1
+    module = box.root / "sums/add.py"
+    module.write_text(module.read_text().replace("Written once", "Edited there"))
+    assert until(lambda: "Edited there." in html(watched)), "others' edits are"
+
+
 def test_settings_are_watched_and_renamed_into_place(
     box: SiteBox, watched: LivePages
 ) -> None:
