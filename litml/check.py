@@ -218,9 +218,18 @@ def run_job(job: Job, root: Path, env: Mapping[str, str]) -> list[Remark]:
         remarks = []
     if remarks or (done.returncode < 2 and not done.stderr.startswith("Traceback")):
         return remarks
-    rows = [row for row in (done.stderr + done.stdout).splitlines() if row.strip()]
-    message = f"did not run: {rows[-1].strip() if rows else 'it says nothing'}"
+    message = explain_failure(job, done.stderr + done.stdout)
     return [Remark(job.tool, "", message, job.config)]
+
+
+def explain_failure(job: Job, said: str) -> str:
+    """Return why a tool that has failed has found nothing."""
+    rows = [row for row in said.splitlines() if row.strip()]
+    if rows:
+        return f"did not run: {rows[-1].strip()}"
+    if job.tool == "format":  # being quiet, it does not even say this
+        return "some code does not parse, so it is not formatted: ruff says where"
+    return "did not run, and does not say why"
 
 
 # ## Sheets on disk

@@ -311,6 +311,16 @@ def test_a_cell_that_does_not_parse(project: Sandbox) -> None:
     ]
 
 
+def test_a_conflict_is_not_formatted(project: Sandbox) -> None:
+    """The formatter has nothing to say but that; the linter names the cell."""
+    configure(project, "\n[tool.ruff]\n")
+    project.write("01_a.ipynb", code("both", "<<<<<<< ours\nx = 1\n=======\nx = 2\n"))
+    found = check(project).findings
+    assert {one.at.cell for one in found if one.tool == "ruff"} == {"both"}
+    [one] = [one for one in found if one.tool == "format"]
+    assert "some code does not parse" in one.message
+
+
 def test_a_notebook_that_cannot_be_read(project: Sandbox) -> None:
     configure(project, MYPY)
     project.write_bytes("01_a.ipynb", b"{")
