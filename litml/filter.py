@@ -82,7 +82,7 @@ def find_policy(notebook: str, known: dict[str, Policy]) -> Policy:
             ends = folder == os.path.dirname(folder)  # "", or the root of a disk
             known[folder] = Policy() if ends else find_policy(folder, known)
         except Exception as error:
-            told = str(error).replace("\n ", ";")
+            told = str(error).replace("\n ", ";") or type(error).__name__
             raise PolicyError(f"pyproject.toml says not how: {told}") from error
     return known[folder]
 
