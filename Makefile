@@ -9,6 +9,9 @@ NOTEBOOKS ?= nbs
 BIN = $(abspath $(VENV))/bin
 READY = $(VENV)/.ready
 
+# What is imported is compiled, once, and nothing else is: see `--no-compile`.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test slow lint bench docs clean
 
 demo: $(READY)  ## a first project, from nothing to a proven wheel
