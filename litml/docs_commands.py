@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import TYPE_CHECKING
 
@@ -73,6 +74,7 @@ def run_docs(arguments: Namespace) -> int:
         return FAULT
     from litml.site import build_site
 
+    gc.set_threshold(50_000, 20, 50)
     progress = Progress("docs")
     plan = make_plan(project, arguments)
     try:

@@ -150,6 +150,8 @@ def work_all(
         for job in jobs:
             yield job, attempt(work, job, notebook(job))
         return
+    first, *jobs = jobs
+    yield first, attempt(work, first, notebook(first))
     arguments = (work,)
     with ProcessPoolExecutor(workers, initializer=hire, initargs=arguments) as pool:
         names = map(notebook, jobs)
