@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 
 HERE = Path(__file__).parent
+CASES = ["tiny", "small"]
 
 
 def start(name: str, case: str, python: str) -> subprocess.Popen[str]:
@@ -64,7 +65,7 @@ def show(found: dict[str, list[float]], case: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--case", nargs="+", default=["tiny", "small"])
+    parser.add_argument("--case", choices=CASES, help="without it, each")
     parser.add_argument(
         "loops", nargs="*", metavar="NAME[=PYTHON]",
         default=["by hand", "litml", "litml, 4 callbacks"],
@@ -73,7 +74,7 @@ def main() -> None:
     options = parser.parse_args()
     pairs = (one.partition("=")[::2] for one in options.loops)
     names = {name: python or sys.executable for name, python in pairs}
-    for case in options.case:
+    for case in [options.case] if options.case else CASES:
         show(measure(names, case, options.rounds), case)
 
 
