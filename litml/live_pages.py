@@ -123,6 +123,7 @@ class LivePages:
         self.problems: dict[str, list[LitmlError]] = {}
         self.good: dict[str, View] = {}
         self.unsaved = False
+        self.known = ""
         self.made: set[str] = set()
         self.written: dict[str, int] = {}
         self.begin(read_plan())
@@ -191,6 +192,8 @@ def refresh(pages: LivePages) -> None:
     with pages.lock:
         with pages.noting("notebooks"):
             gather(pages)
+        with pages.noting("inventories"):
+            pages.known = inventories_key(pages.build)
         module_key.cache_clear()
         LIBRARIES.clear()  # a class may inherit from what has just changed
         pages.forget()
@@ -254,8 +257,7 @@ def render(pages: LivePages, source: Source) -> None:
         return
     pages.rendered.add(path)
     pages.directory = directory = pages.directory or build.directory
-    known = inventories_key(build)
-    order = make_order(source, facts, build.shop, known, pages.links)
+    order = make_order(source, facts, build.shop, pages.known, pages.links)
     build.orders[path] = order
     old = results.get(path)
     if path in pages.problems or is_rendered(order, old, build.shop, directory):

@@ -125,7 +125,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send(403, b"This address is not served here.\n")
         elif path is None:
             self.send(404, b"There is nothing here.\n")
-        elif path == "_preview/events":
+        elif path == "_preview/events" and self.command == "GET":
             self.send_events()
         else:
             self.send(*find_answer(self.server.pages, path))
@@ -294,8 +294,10 @@ def work(pages: LivePages, stop: threading.Event) -> None:
     seen = done = -1
     while not stop.wait(REST):
         now = pages.round
-        if now == seen != done and fill_in(pages):
+        if now == seen != done:
             done = now
+            with pages.noting("background"):
+                fill_in(pages)
         seen = now
 
 

@@ -215,6 +215,21 @@ def test_a_template_is_edited_and_broken_and_mended(box: SiteBox) -> None:
     assert "there is no such folder" in [message for message, _ in told(pages)]
 
 
+def test_inventories_that_are_wrong_are_told(box: SiteBox) -> None:
+    pages = open_pages(box)
+    fill_in(pages)
+    good = html(pages)
+    box.configure('inventories = { pandas = "https://pandas.example" }')
+    refresh(pages)
+    fill_in(pages)
+    assert any("pandas" in message for message, _ in told(pages))
+    assert html(pages) == good
+    box.configure()
+    refresh(pages)
+    fill_in(pages)
+    assert told(pages) == [] and html(pages) == good
+
+
 def test_an_edited_module_is_told_and_not_overwritten(box: SiteBox) -> None:
     pages = open_pages(box)
     module = box.root / "sums/add.py"
