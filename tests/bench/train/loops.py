@@ -212,8 +212,8 @@ def fastai(case: Case) -> None:
     )  # fmt: skip
     learner.validate = lambda *_, **__: None
     learner._do_epoch_validate = lambda *_, **__: None
-    with learner.no_bar(), learner.no_logging():
-        learner.fit(EPOCHS, 1e-4)
+    learner.logger = lambda *_: None
+    learner.fit(EPOCHS, 1e-4)
 
 
 def hugging_face(case: Case) -> None:
