@@ -4,9 +4,9 @@
 
 PROJECT is a clone of a project with notebooks in `nbs/` and a package beside it; all of
 them become one project. ENV is an environment with a line of `requirements.txt`. Costs
-are those of the whole process and its children (user + system); commands take turns, and
-the median of the rounds counts. Notebooks are shown as they are: nobody executes them.
-With `--many` only litml is measured, on so many copies of the projects.
+are those of the whole process and its children (user + system); commands take turns,
+and the median of the rounds counts. Notebooks are shown as they are: nobody executes
+them. With `--many` only litml is measured, on so many copies of the projects.
 """
 
 import argparse
@@ -107,7 +107,7 @@ class Cost:
 
 # A process begins with the peak of the one that starts it, so a small one starts it.
 STARTER = """
-import os, resource, sys
+import os, sys
 child = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ)
 _, status, usage = os.wait4(child, 0)
 cpu = usage.ru_utime + usage.ru_stime
