@@ -52,7 +52,8 @@ class Settings:
     """The table `[tool.litml.release]`.
 
     `index` is a name that twine knows, or an address; `simple` is where its simple
-    pages are, if that cannot be guessed. With `publish = "ci"` a workflow publishes
+    pages are, if that cannot be guessed. `also` are the names or addresses of more
+    indexes that get the same files. With `publish = "ci"` a workflow publishes
     what the tag starts, and the release waits for it. `notebooks` asks for a run of
     all notebooks with the wheel before it is published, `sign` for a signed tag even
     if git's configuration does not ask for one.
@@ -64,6 +65,7 @@ class Settings:
     changelog: str = "CHANGELOG.md"
     index: str = "pypi"
     simple: str = ""
+    also: tuple[str, ...] = ()
     publish: str = "here"
     test: bool = True
     notebooks: bool = False
@@ -78,6 +80,7 @@ KINDS: dict[str, Kind] = {
     "changelog": (str, "the path of a file"),
     "index": (str, "a name or an address"),
     "simple": (str, "an address"),
+    "also": (list, "a list of names or addresses"),
     "publish": (str, '"here" or "ci"'),
     "test": (bool, "true or false"),
     "notebooks": (bool, "true or false"),
@@ -90,10 +93,13 @@ def read_settings(project: Project) -> Settings:
     """Return the project's table. Raises `ConfigError` at the first wrong key."""
     table = project.config.tables.get("release", {})
     check_table(table, KINDS, "tool.litml.release")
-    settings, at = Settings(**table), Location("pyproject.toml")
+    values = {**table, "also": tuple(table.get("also", ()))}
+    settings, at = Settings(**values), Location("pyproject.toml")
     name = "in [tool.litml.release]"
     if re.findall(r"\{[^}]*\}?", settings.tag) != ["{version}"]:
         raise ConfigError(f"`tag` {name} is {KINDS['tag'][1]}, once", at=at)
+    if not all(isinstance(one, str) for one in settings.also):
+        raise ConfigError(f"`also` {name} is {KINDS['also'][1]}", at=at)
     if settings.publish not in ("here", "ci"):
         raise ConfigError(f"`publish` {name} is {KINDS['publish'][1]}", at=at)
     return settings
@@ -117,6 +123,12 @@ class Plan:
     index: Index
     notes: str
     changelog: str = "CHANGELOG.md"
+    also: tuple[Index, ...] = ()
+
+    @property
+    def indexes(self) -> tuple[Index, ...]:
+        """All indexes that get the files, in the order in which they do."""
+        return (self.index, *self.also)
 
 
 # ## What is looked at
@@ -132,6 +144,7 @@ class Look:
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     version: str = ""
     index: Index | None = None
+    also: list[Index] = field(default_factory=list)
     index_wanted: str = ""  # what was asked for, if not what the project says
 
     @property
@@ -334,26 +347,35 @@ def check_metadata(look: Look) -> Iterator[ReleaseError]:
 # ### The index
 # %% check_index
 def check_index(look: Look) -> Iterator[ReleaseError]:
-    """Can the index be asked, is the version free on it, and are we let in?"""
+    """Can each index be asked, is the version free on it, and are we let in?"""
     if find_spec("twine") is None:
         hint = "`pip install 'litml[release]'`"
         yield ReleaseError("E_TOOLS", "twine, which uploads, is not here", hint=hint)
         return
+    settings, known = look.settings, known_repositories()
     try:
-        index = choose_index(
-            look.settings.index, known_repositories(), look.settings.simple
-        )
+        look.index = choose_index(settings.index, known, settings.simple)
+        look.also = [choose_index(name, known) for name in settings.also]
+    except ReleaseError as error:
+        yield error
+        return
+    for index in (look.index, *look.also):
+        yield from check_one_index(look, index)
+
+
+def check_one_index(look: Look, index: Index) -> Iterator[ReleaseError]:
+    """Can this index be asked, is the version free on it, and are we let in?"""
+    try:
         files = list_files(index, look.table["name"])
     except ReleaseError as error:
         yield error
         return
-    look.index = index
     if not files and not look.first:
         hint = "`--first` says that the name is right and this is its first release"
-        message = f"the index does not know `{look.table['name']}`"
+        message = f"{index.upload} does not know `{look.table['name']}`"
         yield ReleaseError("E_FIRST", message, hint=hint)
     if taken := [name for name in files if look.version and is_of(name, look.version)]:
-        message = f"the index has files of {look.version}: {', '.join(taken)}"
+        message = f"{index.upload} has files of {look.version}: {', '.join(taken)}"
         yield ReleaseError("E_VERSION_EXISTS", message, hint="choose the next version")
     if look.settings.publish == "here":
         yield from check_credentials(look, index)
@@ -385,11 +407,10 @@ def check_credentials(look: Look, index: Index) -> Iterator[ReleaseError]:
         return
     hint = "set TWINE_USERNAME=__token__ and TWINE_PASSWORD, or use keyring or .pypirc"
     if "NonInteractive" in answer.reason:
-        yield ReleaseError(
-            "E_NO_TOKEN", "there are no credentials for the index", hint=hint
-        )
+        message = f"there are no credentials for {index.upload}"
+        yield ReleaseError("E_NO_TOKEN", message, hint=hint)
     else:
-        message = f"the index does not know the credentials: {answer.reason}"
+        message = f"{index.upload} does not know the credentials: {answer.reason}"
         yield ReleaseError("E_AUTH", message, hint=hint)
 
 
@@ -483,12 +504,14 @@ def make_plan(look: Look, base: str) -> Plan:
         index=look.index,
         notes=read_notes(look.git("show", f"{base}:./{changelog}")).text,
         changelog=changelog,
+        also=tuple(look.also),
     )
 
 
 def check_secrets(plan: Plan) -> Iterator[ReleaseError]:
     """Is there a secret in what will be public, or written down?"""
-    if redact_values(asdict(plan)) != asdict(plan):
+    known = {**asdict(plan), "also": [asdict(one) for one in plan.also]}  # as JSON
+    if redact_values(known) != known:
         message = "the notes, or the address of remote or index, hold a secret"
         hint = (
             "take it out: what a variable called TOKEN, PASSWORD or SECRET holds,"

@@ -16,11 +16,12 @@ import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from litml.git import GitError, run_git
-from litml.indexes import list_files, pause, publish_file
+from litml.indexes import Index, list_files, pause, publish_file
 from litml.journal import ReleaseError, redact
 from litml.preflight import read_settings
 from litml.signing import is_signed, sign_tag
@@ -32,6 +33,7 @@ __all__ = [
     "send_refs",
     "upload",
     "confirm",
+    "wait_for_files",
     "find_missing",
     "try_download",
     "find_github",
@@ -162,30 +164,35 @@ def send_refs(release: Release, tag: str) -> None:
 # ## Upload and confirm
 # %% upload
 def upload(release: Release) -> Result:
-    """Send the files to the index, one after the other; see `publish_file`."""
-    for name, digest in release.digests.items():
+    """Send the files to each index, one after the other; see `publish_file`."""
+    plan, digests = release.plan, release.digests
+    for index, name in product(plan.indexes, digests):
         release.say(f"uploading {name}")
-        publish_file(
-            release.plan.index,
-            release.plan.project,
-            release.dist / name,
-            digest,
-            release.environ,
-            release.journal.add,
-        )
+        path, tell = release.dist / name, release.journal.add
+        publish_file(index, plan.project, path, digests[name], release.environ, tell)
     return {"files": list(release.digests)}
 
 
 # %% confirm
 def confirm(release: Release, patience: float = 900.0) -> Result:
-    """Wait until the index serves our files, for at most `patience` seconds.
+    """Wait until each index serves our files, for at most `patience` seconds.
 
     Raises `ReleaseError` (E_NOT_VISIBLE, E_CONFLICT).
     """
-    plan, deadline, attempt = release.plan, time.monotonic() + patience, 0
-    while missing := find_missing(release):
+    deadline = time.monotonic() + patience
+    for index in release.plan.indexes:
+        wait_for_files(release, index, deadline)
+        if find_spec("pip"):  # without it, what the page says has to do
+            try_download(release, index)
+    return {"index": release.plan.index.simple}
+
+
+def wait_for_files(release: Release, index: Index, deadline: float) -> None:
+    """Wait until an index serves our files, but not beyond `deadline`."""
+    attempt = 0
+    while missing := find_missing(release, index):
         if time.monotonic() > deadline:
-            message = f"the index does not show {', '.join(missing)}"
+            message = f"{index.simple} does not show {', '.join(missing)}"
             hint = "the same command looks again"
             if read_settings(release.project).publish == "ci":
                 hint = f"run again what has failed of the workflow; {hint}"
@@ -193,14 +200,11 @@ def confirm(release: Release, patience: float = 900.0) -> Result:
         attempt = min(attempt + 1, 5)
         release.say(f"waiting for {', '.join(missing)}")
         time.sleep(pause(attempt))
-    if find_spec("pip"):  # without it, what the page says has to do
-        try_download(release)
-    return {"index": plan.index.simple}
 
 
-def find_missing(release: Release) -> list[str]:
-    """Return the files that the index does not show yet; raises `ReleaseError`."""
-    served = list_files(release.plan.index, release.plan.project)
+def find_missing(release: Release, index: Index) -> list[str]:
+    """Return the files that an index does not show yet; raises `ReleaseError`."""
+    served = list_files(index, release.plan.project)
     for name, digest in release.digests.items():
         if served.get(name, digest) != digest:
             message = f"the index has another {name}, and that name is taken for ever"
@@ -209,8 +213,8 @@ def find_missing(release: Release) -> list[str]:
     return [name for name in release.digests if name not in served]
 
 
-def try_download(release: Release) -> None:
-    """Let pip fetch the wheel by its digest, from that index alone."""
+def try_download(release: Release, index: Index) -> None:
+    """Let pip fetch the wheel by its digest, from one index alone."""
     plan = release.plan
     wheels = [one for name, one in release.digests.items() if name.endswith(".whl")]
     digests = " ".join(f"--hash=sha256:{digest}" for digest in wheels)
@@ -234,7 +238,7 @@ def try_download(release: Release) -> None:
         command = [sys.executable, "-m", "pip", "download", *options, *quiet]
         source = [
             "--index-url",
-            plan.index.simple,
+            index.simple,
             "--dest",
             temporary,
             "-r",
@@ -449,9 +453,10 @@ def abort(release: Release) -> Result:
 
 
 def find_public(release: Release) -> list[str]:
-    """Return the names of our files that the index serves already."""
-    served = list_files(release.plan.index, release.plan.project)
-    return [name for name, one in release.digests.items() if served.get(name) == one]
+    """Return the names of our files that an index serves already."""
+    found = [list_files(one, release.plan.project) for one in release.plan.indexes]
+    ours = release.digests.items()
+    return [name for name, one in ours if one in [files.get(name) for files in found]]
 
 
 HOPELESS = ("E_CONFLICT", "E_REJECTED", "E_ARTIFACT_CHANGED")

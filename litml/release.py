@@ -164,7 +164,8 @@ def describe(stage: str, result: Result, release: Release) -> str:
         "smoke": f"installed, {result.get('modules')} modules import",
         "push": f"{plan.branch} and {plan.tag} at {release.remote}",
         "upload": f"{len(release.digests)} files",
-        "confirm": f"{plan.index.page(plan.project)} serves our files",
+        "confirm": " and ".join(one.page(plan.project) for one in plan.indexes)
+        + f" serve{'' if plan.also else 's'} our files",
         "ghrelease": str(result.get("page") or result.get("note")),
         "finish": "your branch is at the release"
         if result.get("moved")
@@ -178,7 +179,10 @@ def describe(stage: str, result: Result, release: Release) -> str:
 def read_plan(journal: Journal) -> Plan | None:
     """Return the plan that a release was begun with."""
     known = journal.result("plan")
-    return Plan(**{**known, "index": Index(**known["index"])}) if known else None
+    if not known:
+        return None
+    also = tuple(Index(**one) for one in known.get("also", ()))
+    return Plan(**{**known, "index": Index(**known["index"]), "also": also})
 
 
 def open_release(
@@ -291,7 +295,7 @@ def stand_ins(look: Look, plan: Plan) -> Iterator[tuple[str, Plan]]:
         )
         run_git(Path(remote), "update-ref", f"refs/heads/{plan.branch}", plan.base)
         with LoopbackIndex() as shelf:
-            yield remote, replace(plan, index=shelf.index)
+            yield remote, replace(plan, index=shelf.index, also=())
 
 
 def rehearse(look: Look, events: Events = Events()) -> Release:

@@ -220,7 +220,7 @@ def make_look(project: Project, arguments: Namespace) -> Look:
     if arguments.no_test:
         settings = replace(settings, test=False)
     if arguments.index:
-        settings = replace(settings, index=arguments.index, simple="")
+        settings = replace(settings, index=arguments.index, simple="", also=())
     wanted, first = arguments.version, arguments.first
     return Look(project, settings, wanted, first, index_wanted=arguments.index)
 

@@ -374,7 +374,7 @@ FAST = {
     "verify": lambda release: {"files": 0},
     "smoke": skip_smoke,
     "send_file": send_here,
-    "try_download": lambda release: None,
+    "try_download": lambda release, index: None,
 }
 
 

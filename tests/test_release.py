@@ -43,6 +43,7 @@ from litml import publish
 from litml.indexes import Index, list_files, send_file
 from litml.journal import ReleaseError
 from litml.loopback import LoopbackIndex
+from litml.project import ConfigError
 from litml.release import (
     Events,
     abort_project,
@@ -1233,3 +1234,67 @@ def test_a_candidate_for_one_index_and_the_version_for_another(
     assert final.plan.notes == "- More."
     assert served(project, proxy) == sorted(final.digests)
     assert not set(candidate.digests) & set(final.digests)
+
+
+# Two indexes at once -----------------------------------------------------------------
+
+
+def on_two(project: Project, shelf: LoopbackIndex) -> None:
+    """Let the project be released to a shelf first, and to its index as well."""
+    old = project.look().settings.index
+    new = f'index = "{shelf.index.upload}"\nalso = ["{old}"]'
+    edit(project, "pyproject.toml", f'index = "{old}"', new)
+    push(project)
+
+
+def test_two_indexes_get_the_same_files(project: Project, proxy: Proxy) -> None:
+    """Scenario 62: what stops at the second goes on there, and with what it lacks."""
+    public = Index(f"{proxy.address}/", f"{proxy.address}/simple")
+    with LoopbackIndex() as shelf:
+        on_two(project, shelf)
+        proxy.faults.append(Fault("POST", POST, "status:403", skip=2))
+        assert stopped(project) == "E_AUTH"
+        assert len(shelf.files) == 2 and len(list_files(public, project.name)) == 1
+        with pytest.raises(ReleaseError, match="E_IRREVERSIBLE"):
+            abort_project(project.look().project)
+        proxy.faults.clear()
+        proxy.requests.clear()
+        with quick(**{one: FAST[one] for one in FAST if one != "try_download"}):
+            release = project.release()
+        assert len(proxy.posts()) == 1, "only the missing file, only where it lacks"
+        assert list_files(shelf.index, project.name) == release.digests
+    assert list_files(public, project.name) == release.digests
+
+
+@pytest.mark.parametrize("second", ["down", "knows the version", "another file"])
+def test_a_second_index_is_looked_at_alike(
+    project: Project, proxy: Proxy, second: str
+) -> None:
+    with LoopbackIndex() as shelf:
+        name = f"{project.name.replace('-', '_')}-0.2.0-py3-none-any.whl"
+        on_two(project, shelf)
+        if second == "down":
+            proxy.faults.append(Fault("GET", PAGE, "status:503"))
+            assert codes(project) == ["E_INDEX_UNREACHABLE"]
+        elif second == "knows the version":
+            with quick(list_files=lambda one, name_: taken(one, proxy, name)):
+                assert codes(project) == ["E_VERSION_EXISTS"]
+        else:
+            begun = publish.upload
+
+            def upload(release: Any) -> dict[str, Any]:
+                with quick(list_files=lambda one, name_: taken(one, proxy, name)):
+                    return begun(release)
+
+            assert stopped(project, upload=upload) == "E_CONFLICT"
+
+
+def test_a_second_index_is_a_text(project: Project) -> None:
+    edit(project, "pyproject.toml", "test = false\n", "test = false\nalso = [1]\n")
+    with pytest.raises(ConfigError, match=r"`also` .* is a list of names"):
+        project.look()
+
+
+def taken(index: Index, proxy: Proxy, name: str) -> dict[str, str]:
+    """List files as if one name were taken on the index behind the proxy."""
+    return {name: "0" * 64} if proxy.address in index.upload else {}
