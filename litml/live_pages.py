@@ -47,7 +47,6 @@ from litml.workshop import LIBRARIES, make_one, render_one
 
 __all__ = [
     "View",
-    "make_view",
     "describe_problem",
     "open_build",
     "LivePages",
@@ -80,11 +79,6 @@ class View:
 
     html: str = ""
     key: str = ""
-
-
-def make_view(html: str) -> View:
-    """Return the view of a page."""
-    return View(html, make_key(html))
 
 
 # %% describe-problem
@@ -193,10 +187,14 @@ def refresh(pages: LivePages) -> None:
         with pages.noting("notebooks"):
             gather(pages)
         with pages.noting("inventories"):
-            pages.known = inventories_key(pages.build)
+            known = inventories_key(pages.build)
+            if known != pages.known:
+                pages.known = known
+                pages.forget()
         module_key.cache_clear()
         LIBRARIES.clear()  # a class may inherit from what has just changed
-        pages.forget()
+        pages.frames = None
+        pages.rendered.clear()
         pages.made.clear()
         pages.round += 1
     pages.tell()
@@ -223,6 +221,7 @@ def gather(pages: LivePages) -> None:
         for path in [one for one in known if one.endswith(".ipynb")]:
             if path not in paths:
                 del known[path]
+                pages.forget()
 
 
 # ## A page
@@ -279,7 +278,7 @@ def show(pages: LivePages, name: str) -> View | None:
         source = pages.sources.get(name)
         if source is None:
             other = read_file(pages, "index.html") if name == "index" else None
-            return make_view(other.decode()) if other else None
+            return View(other.decode(), make_key(other)) if other else None
         if name not in pages.views:
             make(pages, source)
             render(pages, source)
@@ -304,7 +303,8 @@ def put_into(pages: LivePages, frames: Frames, source: Source) -> View:
     build, state = pages.build, pages.build.state
     html = fetch(build, source)["html"]
     about = describe(build, source, state.facts[source.path])
-    return make_view(frame(frames, about, html, state.results[source.path]))
+    text = frame(frames, about, html, state.results[source.path])
+    return View(text, make_key(text))
 
 
 # %% find-frames

@@ -2,7 +2,7 @@
 
     python bench_preview.py [--rounds 10]
 
-A copy of the project is previewed and shown by a real Chromium (`LITML_CHROMIUM`, or the
+A copy of the project is previewed and shown by a Chromium (`LITML_CHROMIUM`, or the
 one on the path). A chapter is saved again and again, with other prose or with another
 docstring in an exported cell, and four moments are noted:
 
@@ -126,9 +126,8 @@ def main() -> None:
                 threading.Thread(target=work, daemon=True).start()
             time.sleep(3)
             text = (root / CHAPTER).read_text("utf-8")
-            print(
-                f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; medians in ms"
-            )
+            load, cores = os.getloadavg()[0], os.cpu_count()
+            print(f"load {load:.1f} on {cores} cores; medians in milliseconds")
             print("| edit |", " | ".join([*MOMENTS, "shown"]), "|")
             for kind, exported in (("prose", False), ("exported cell", True)):
                 rows = []
