@@ -321,7 +321,8 @@ def write_rows(symbol: Symbol) -> Iterator[str]:
                 c < 3 and row[c] not in ("", "required", "returns") for c in columns
             ]
             cells = [
-                f"`{one}`" if is_code else one for one, is_code in zip(cells, code)
+                f"`{one}`" if is_code else one
+                for one, is_code in zip(cells, code, strict=False)
             ]
         yield f"| {' | '.join(cells)} |"
         if not i:
