@@ -322,7 +322,7 @@ def write_rows(symbol: Symbol) -> Iterator[str]:
             ]
             cells = [
                 f"`{one}`" if is_code else one
-                for one, is_code in zip(cells, code, strict=False)
+                for one, is_code in zip(cells, code, strict=True)
             ]
         yield f"| {' | '.join(cells)} |"
         if not i:
