@@ -155,6 +155,20 @@ def stopped_early_sharded(world: World, folder: Path) -> dict[str, Any]:
     return stopped_early(world, folder, sharded=True)
 
 
+class Rank:
+    """A metric that is something else in each process."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def reset(self) -> None: ...
+
+    def update(self, output: Tensor, target: Tensor) -> None: ...
+
+    def compute(self) -> float:
+        return float(self.world.rank)
+
+
 def interrupted(world: World, folder: Path) -> dict[str, Any]:
     """Ctrl-C in rank 1 ends both, after the same step."""
 
@@ -169,9 +183,11 @@ def interrupted(world: World, folder: Path) -> dict[str, Any]:
         def on_step_end(self, run: Run) -> None:
             steps.append(run.step)
 
-    trainer = make_trainer(world, Press(), Count(), Checkpoint(folder / "interrupted"))
+    best = Checkpoint(folder / "interrupted", "valid_rank", every_steps=1)
+    metrics = {"rank": Rank(world)}
+    trainer = make_trainer(world, Press(), Count(), best, metrics=metrics)
     history = fit(trainer, epochs=50)
-    return {"epochs": len(history), "step": steps[-1]}
+    return {"epochs": len(history), "step": steps[-1], "best": best.best}
 
 
 CASES: list[Callable[[World, Path], dict[str, Any]]] = [

@@ -100,7 +100,7 @@ def test_one_decision_to_stop(found: list[dict[str, Any]], case: str) -> None:
 
 
 def test_ctrl_c_in_one_process_ends_both(root: Path, found: Any) -> None:
-    assert found[0]["interrupted"] == {"epochs": 1, "step": 6}
+    assert found[0]["interrupted"] == {"epochs": 1, "step": 6, "best": 0.5}
     facts = json.loads((root / "interrupted/interrupted/last/facts.json").read_text())
     assert facts["step"] == 6 and facts["size"] == 2
 
