@@ -56,6 +56,7 @@ __all__ = [
     "settle_link",
     "find_page",
     "settle_media",
+    "link_media",
     "wrap_tables",
 ]
 
@@ -428,6 +429,8 @@ def settle_media(tag: str, said: dict[str, str], context: Context) -> str:
         return (
             f'<span class="missing">{escape(said.get("alt", "") or source[:80])}</span>'
         )
+    if not data and re.match(r"https?:|//", url) and not context.trusted:
+        return link_media(tag, url, said.get("alt", ""), context)
     if url:
         said["src"] = url
     if tag == "img":
@@ -437,6 +440,15 @@ def settle_media(tag: str, said: dict[str, str], context: Context) -> str:
         said = {"alt": "", "loading": "lazy", **said}
         context.links.append(Link(url, context.cell, is_image=True, text=said["alt"]))
     return write_tag(tag, said)
+
+
+def link_media(tag: str, url: str, alt: str, context: Context) -> str:
+    """Write a link to what another host has: a page asks nobody but its own site."""
+    if tag == "source":
+        return ""
+    context.remark(f"not on the site, so a link: `{url[:80]}`")
+    link = f'<a href="{escape(url)}">{escape(alt or url)}</a>'
+    return link if tag == "img" else f"{link}<{tag}>"
 
 
 # %% wrap_tables

@@ -41,7 +41,7 @@ from litml.sources import (
     uses_entry,
 )
 from litml.store import LIST, Store, Target, make_key
-from litml.theme import POLICY, PageFacts, Site, Theme, fill, open_theme
+from litml.theme import PageFacts, Site, Theme, fill, make_policy, open_theme
 from litml.versions import is_newest, is_release, version_files
 
 __all__ = [
@@ -312,7 +312,7 @@ def make_frames(build: Build) -> Frames:
         plan.version,
         plan.folder,
         "../versions.js" if plan.folder else "",
-        "" if plan.offline else POLICY,
+        "" if plan.offline else make_policy(settings.trusted),
         f"?v={theme.key[:8]}",
         theme.styles,
         theme.scripts,

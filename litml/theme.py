@@ -24,6 +24,7 @@ __all__ = [
     "read",
     "open_templates",
     "POLICY",
+    "make_policy",
     "Site",
     "PageFacts",
     "fill",
@@ -108,9 +109,14 @@ def open_templates(folder: Path | None, key: str) -> "Environment":
 # ## What a template knows
 # %% Site
 POLICY = (
-    "default-src 'self'; img-src 'self' data: https:; style-src 'self' 'unsafe-inline';"
+    "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline';"
     " script-src 'self'; object-src 'none'; base-uri 'none'; form-action 'none'"
 )
+
+
+def make_policy(trusted: bool) -> str:
+    """Return what a browser may load; trusted prose may have images from elsewhere."""
+    return POLICY.replace("data:;", "data: https:;") if trusted else POLICY
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,11 @@ def test_a_sound_site_has_no_findings(box: SiteBox) -> None:
         ("[x](guide/01_start.ipynb#nothing)", "a place that is not there"),
         ("[x](#nothing)", "a place that is not there: #nothing"),
         ("[x](files/none.pdf)", "what is not there"),
-        ("![](https://example.org/a.png)", "an image without alt text"),
+        (
+            "![](data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA=)",
+            "an image without",
+        ),
+        ("![a](https://example.org/a.png)", "not on the site, so a link"),
         ("![what](none.png)", "no image `none.png`"),
     ],
 )
@@ -54,7 +58,7 @@ def test_what_is_wrong_is_said_with_its_cell(
         "[x](https://example.org/nowhere)",
         "[x](mailto:a@example.org)",
         "[x](#add-1) and `sums.add.add`\n\n## Add {#add-1}",
-        "![a cat](https://example.org/cat.png)",
+        "![a cat](data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA=)",
     ],
 )
 def test_what_is_right_is_not(box: SiteBox, source: str) -> None:
@@ -90,3 +94,26 @@ def test_links_are_followed_as_a_browser_does() -> None:
     assert (
         check_links([target, Outline("b/a", "a.ipynb", links=links)], ["f.txt"]) == []
     )
+
+
+def test_what_is_elsewhere_is_a_link_unless_prose_is_trusted(box: SiteBox) -> None:
+    """A page asks no other host for anything; outputs are never trusted."""
+    shown = {"output_type": "display_data", "metadata": {}}
+    shown["data"] = {"text/html": '<img src="https://example.org/b.png" alt="b">'}
+    box.write(
+        "02_far.ipynb",
+        prose("t", "# Far"),
+        prose("here", "![a cat](https://example.org/a.png)"),
+        code("show", "show()", outputs=[shown]),
+    )
+    box.build()
+    html = box.page("far.html")
+    far = 'src="https://example.org'
+    assert far not in html and '<a href="https://example.org/a.png">a cat</a>' in html
+    assert "img-src 'self' data:;" in html
+    box.configure("trusted = true")
+    box.build()
+    html = box.page("far.html")
+    assert html.count(far) == 1 and 'src="https://example.org/a.png"' in html
+    assert '<a href="https://example.org/b.png">b</a>' in html
+    assert "img-src 'self' data: https:;" in html
