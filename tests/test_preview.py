@@ -405,6 +405,17 @@ def test_an_editor_that_writes_and_renames(box: SiteBox, watched: LivePages) -> 
     assert told(watched) == []
 
 
+def test_what_was_saved_before_the_watch_began_is_seen(box: SiteBox) -> None:
+    pages, stop = open_pages(box), threading.Event()
+    write_add(box, "Saved too early.")
+    signs = watch_project(pages, stop)
+    next(signs)
+    refresh(pages)
+    assert "Saved too early." in html(pages)
+    stop.set()
+    assert list(signs) == []
+
+
 def test_a_burst_of_saves_ends_with_the_last(box: SiteBox, watched: LivePages) -> None:
     rounds = watched.round
     for number in range(50):
@@ -414,6 +425,7 @@ def test_a_burst_of_saves_ends_with_the_last(box: SiteBox, watched: LivePages) -
 
 
 def test_what_we_export_ourselves_is_no_news(box: SiteBox, watched: LivePages) -> None:
+    time.sleep(0.6)
     rounds = watched.round
     write_add(box, "Written once.")
     assert until(lambda: "Written once." in html(watched))
