@@ -212,11 +212,8 @@ def render_html(kind: str, value: object, shown: Shown, context: Context) -> str
 
 
 def render_markdown(kind: str, value: object, shown: Shown, context: Context) -> str:
-    """Return an output in Markdown, which is never trusted."""
-    trusted, context.trusted = context.trusted, False
-    html = render_prose(join(value), context)
-    context.trusted = trusted
-    return html
+    """Return an output in Markdown."""
+    return render_prose(join(value), context)
 
 
 def render_latex(kind: str, value: object, shown: Shown, context: Context) -> str:
@@ -388,7 +385,9 @@ def render_output(shown: Shown, context: Context) -> str:
     elif output.get("output_type") == "error":
         kind, html = "error", render_error(output)
     else:
+        trusted, context.trusted = context.trusted, False  # as prose may be
         mime, html = render_data(shown, context)
+        context.trusted = trusted
         kind = "rich" if mime.startswith("text/") else mime.partition("/")[0]
         kind = "text" if mime == "text/plain" else kind
     return frame_output(kind, html, shown, context) if html else ""
