@@ -389,7 +389,7 @@ def render_output(shown: Shown, context: Context) -> str:
         mime, html = render_data(shown, context)
         context.trusted = trusted
         kind = "rich" if mime.startswith("text/") else mime.partition("/")[0]
-        kind = "text" if mime == "text/plain" else kind
+        kind = {"text/plain": "text", "text/markdown": "markdown"}.get(mime, kind)
     return frame_output(kind, html, shown, context) if html else ""
 
 
