@@ -230,13 +230,12 @@ def watch_project(pages: LivePages, stop: threading.Event) -> Iterator[None]:
     from watchfiles import watch
 
     while not stop.is_set():
-        folders = list_watched(pages.plan)
-        known = [stamp(path) for path in folders]
+        folders, config = list_watched(pages.plan), None  # so the first look is news
+        known = list(map(stamp, folders))
         if not folders:
             time.sleep(LOOK / 1000)
             yield
             continue
-        config = stamp(pages.plan.project.root / "pyproject.toml")
         for changes in watch(
             *folders,
             stop_event=stop,
@@ -250,10 +249,10 @@ def watch_project(pages: LivePages, stop: threading.Event) -> Iterator[None]:
             if news or now != config or "notebooks" in pages.problems:
                 config = now
                 yield
-            if list_watched(pages.plan) != folders or known != list(
-                map(stamp, folders)
+            if (
+                list_watched(pages.plan) != folders
+                or list(map(stamp, folders)) != known
             ):
-                yield
                 break
 
 
