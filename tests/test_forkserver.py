@@ -230,10 +230,9 @@ def test_settings_that_were_read_already(
     loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert opened(loop, tmp_path) == (True, 2)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert opened(loop, tmp_path) == (False, 2)
-    monkeypatch.setenv("OMP_NUM_THREADS", "")
-    monkeypatch.delenv("OMP_NUM_THREADS")
+    with monkeypatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "7")
+        assert opened(loop, tmp_path) == (False, 2)
     text = "import os\nos.environ['OMP_NUM_THREADS'] = '1'"
     assert opened(loop, tmp_path, text=text) == (True, 2), "nothing was preloaded"
     warmth = Warmth(preload=("fractions",))

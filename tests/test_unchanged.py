@@ -68,7 +68,7 @@ CHANGES = {
     "a module": ("mylib/core.py", "from mylib.base import LIMIT\n\n"),
     "a module of a module": ("mylib/base.py", "LIMIT = 4\n"),
     "a file that was opened": ("nbs/data.csv", "4"),
-    "a module by a name made up": ("nbs/named.py", "three = 4\n"),
+    "a module by a name made up": ("nbs/named.py", "three = 4  # no more\n"),
     "a module that hides another": ("nbs/importlib.py", "raise ValueError\n"),
     "a conftest that was not there": ("conftest.py", "import mylib\n"),
 }
