@@ -11,7 +11,7 @@ from typing import Any
 
 from litml.formula import strip_dollars, to_mathml
 from litml.highlight import code_block
-from litml.page import Link, Shown
+from litml.page import Code, Link, Shown
 from litml.prose import REACHABLE, plain_text, render_inline, render_prose
 from litml.safe import (
     SUFFIXES,
@@ -60,6 +60,7 @@ __all__ = [
     "render_error",
     "render_output",
     "frame_output",
+    "fold",
 ]
 
 
@@ -400,9 +401,14 @@ def frame_output(kind: str, html: str, shown: Shown, context: Context) -> str:
     if shown.caption:
         html += f"<figcaption>{render_inline(shown.caption, context)}</figcaption>"
     html = f'<{tag} class="output {kind}"{id}>{html}</{tag}>\n'
-    if shown.folded or shown.summary:
-        is_open = "" if shown.folded else " open"
-        title = render_inline(shown.summary or "Output", context)
-        fold = f"<summary>{title}</summary>{html}"
-        return f'<details class="output-fold"{is_open}>{fold}</details>\n'
-    return html
+    return fold("output", html, shown, context)
+
+
+def fold(kind: str, html: str, block: Code | Shown, context: Context) -> str:
+    """Return `code` or an `output` in a fold, open or not, if it is to have one."""
+    if not (block.folded or block.summary):
+        return html
+    is_open = "" if block.folded else " open"
+    title = render_inline(block.summary or kind.title(), context)
+    inner = f"<summary>{title}</summary>{html}"
+    return f'<details class="{kind}-fold"{is_open}>{inner}</details>\n'

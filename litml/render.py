@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from litml.cards import render_card
 from litml.highlight import code_block
-from litml.outputs import render_output
+from litml.outputs import fold, render_output
 from litml.page import (
     ApiCard,
     Block,
@@ -74,12 +74,7 @@ def render_code(code: Code, context: Context) -> str:
         caption = render_inline(code.caption, context)
         below = f"<figcaption>{caption}</figcaption>"
         html = f'<figure class="listing">{html}{below}</figure>\n'
-    if code.folded or code.summary:
-        is_open = "" if code.folded else " open"
-        summary = render_inline(code.summary or "Code", context)
-        fold = f"<summary>{summary}</summary>\n{html}"
-        return f'<details class="code-fold"{is_open}>{fold}</details>\n'
-    return html
+    return fold("code", html, code, context)
 
 
 # ## Cards

@@ -4,7 +4,7 @@ among processes.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -47,6 +47,7 @@ __all__ = [
     "labour",
     "attempt",
     "Progress",
+    "sort_out",
     "make_pages",
     "path_of",
     "is_made",
@@ -204,6 +205,21 @@ def attempt(work: Callable[[Job], Done], job: Job, notebook: str) -> Done | Litm
 Progress = Callable[[int, int], None]
 
 
+def sort_out(
+    jobs: Iterable[tuple[Job, Done | LitmlError]],
+    problems: list[LitmlError],
+    total: int,
+    progress: Progress,
+) -> Iterator[tuple[Job, Done]]:
+    """Yield what came of the jobs that went well; the other ones are problems."""
+    for count, (job, done) in enumerate(jobs, start=1):
+        progress(count, total)
+        if isinstance(done, LitmlError):
+            problems.append(done)
+        else:
+            yield job, done
+
+
 def make_pages(
     sources: Sequence[Source],
     known: Mapping[str, Facts],
@@ -224,12 +240,8 @@ def make_pages(
         LIBRARIES.clear()  # which may be of before an edit
         work = partial(make_one, shop=shop)
         jobs = work_all(work, stale, path_of, workers)
-        for count, (source, done) in enumerate(jobs, start=1):
-            progress(count, len(stale))
-            if isinstance(done, LitmlError):
-                problems.append(done)
-            else:
-                made[source.path] = done
+        for source, done in sort_out(jobs, problems, len(stale), progress):
+            made[source.path] = done
     wrong = {source.path for source in stale} - made.keys()
     every = {**known, **made}
     return {s.path: every[s.path] for s in sources if s.path not in wrong}, problems
@@ -276,12 +288,8 @@ def render_pages(
 
         work = partial(render_one, shop=shop, directory=directory)
         jobs = work_all(work, stale, order_path, workers)
-        for count, (order, done) in enumerate(jobs, start=1):
-            progress(count, len(stale))
-            if isinstance(done, LitmlError):
-                problems.append(done)
-            else:
-                results[order.source.path] = done
+        for order, done in sort_out(jobs, problems, len(stale), progress):
+            results[order.source.path] = done
     return results, problems
 
 

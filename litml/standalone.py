@@ -48,18 +48,19 @@ def page_of(given: Any, resources: dict[str, Any]) -> Page:
 
 def find_module(folder: Path, notebook: Notebook) -> tuple[str, str]:
     """Return the module that is made of a notebook, and its text, if it is there."""
-    from litml.docs_settings import read_docs_settings
-    from litml.sources import list_sources
+    from litml.sources import read_source
 
     try:
         project = find_project(folder)
     except ConfigError:
         return "", ""
-    path = project.name_of((folder / notebook.name).resolve())
-    for source in list_sources(project, read_docs_settings(project)):
-        if source.path == path and source.module:
-            return source.module, (project.root / source.module_file).read_text("utf-8")
-    return "", ""
+    path = (folder / notebook.name).resolve()
+    if not (path.is_file() and path.is_relative_to(project.notebooks_dir)):
+        return "", ""
+    source = read_source(project, path, path.stem)
+    if not source.module:
+        return "", ""
+    return source.module, (project.root / source.module_file).read_text("utf-8")
 
 
 # ## Everything in one file
@@ -128,7 +129,7 @@ class LitmlExporter(Exporter):
     def _file_extension_default(self) -> str:
         return ".html"
 
-    def from_notebook_node(  # type: ignore[override]
+    def from_notebook_node(  # type: ignore[override]  # as nbconvert's own: a text
         self, nb: Any, resources: Any = None, **kwargs: Any
     ) -> tuple[str, Any]:
         """Return the HTML of a notebook, and what nbconvert knows of it."""
