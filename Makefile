@@ -8,6 +8,7 @@ VENV ?= .venv
 NOTEBOOKS ?= nbs
 BIN = $(abspath $(VENV))/bin
 READY = $(VENV)/.ready
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 # What is imported is compiled, once, and nothing else is: see `--no-compile`.
 unexport PYTHONDONTWRITEBYTECODE
@@ -20,7 +21,7 @@ demo: $(READY)  ## a first project, from nothing to a proven wheel
 test: lint  ## everything that CI asks for
 	$(BIN)/litml export --check
 	$(BIN)/litml clean --check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto  # a thread for each worker
+	$(PYTEST) -n auto || { test $$? -eq 1 && echo "what failed, once more and alone:" && $(PYTEST) --lf --lfnf none -x; }
 
 slow: $(READY)  ## the tests that take minutes
 	$(BIN)/python -m pytest -n auto -m slow

@@ -53,6 +53,7 @@ __all__ = [
     "watch_code",
     "GRACE",
     "PATIENCE",
+    "SLACK",
     "Kernel",
     "start_kernel",
     "wait_until_ready",
@@ -248,6 +249,7 @@ except Exception:
 # %% Kernel
 GRACE = 2.0  # seconds a kernel has to heed an interrupt, or a request to leave
 PATIENCE = 50  # ticks to wait for the last output of a cell that has been answered
+SLACK = 8.0  # seconds more for one that does not say what keeps it: it may be slow
 
 
 class Kernel:
@@ -401,9 +403,12 @@ class Kernel:
         with suppress(OSError):
             self.files = (self.home / "files").read_bytes()
         end = time.monotonic() + ending
-        while (alive := await self.is_alive()) and time.monotonic() < end:
-            await self.client.rest(min(TICK, end - time.monotonic()))
-        noticed = self.read_reports()
+        noticed: list[Failure] = []
+        while (alive := await self.is_alive()) and time.monotonic() < end + SLACK:
+            if time.monotonic() > end and (noticed := self.read_reports()):
+                break
+            await self.client.rest(TICK)
+        noticed += self.read_reports()
         if alive and not noticed:
             return Failure("NeverEnds", "the process does not end")
         void = ["Leaving"] if alive else ["Leaving", "NeverEnds"]

@@ -554,6 +554,18 @@ def test_a_kernel_that_cannot_be_watched_is_run(
         assert found.passed
 
 
+def test_a_kernel_that_says_nothing_has_more_time(
+    policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = replace(policy, warmth=Warmth(warm=False))
+    monkeypatch.setattr("litml.kernel.watch_code", lambda *_: "1 = 2")
+    slow = "import atexit, time\n_ = atexit.register(time.sleep, 3)"
+    assert run(policy, slow).passed
+    monkeypatch.setattr("litml.kernel.SLACK", 0.0)
+    (cell,) = run(policy, slow).cells
+    assert cell.failure and cell.failure.value == "the process does not end"
+
+
 # The runner goes, or there are two.
 
 SLEEPER = [
