@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -140,3 +140,12 @@ def new_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Sandbo
 def project(new_project: Callable[[], Sandbox]) -> Sandbox:
     """Return an empty project."""
     return new_project()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Run a Chromium for one file of tests; its event loop would disturb others."""
+    from browsing import open_browser
+
+    with open_browser() as running:
+        yield running

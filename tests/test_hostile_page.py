@@ -5,18 +5,14 @@ at, beside what is asked of other hosts, and what could run in the page as it st
 """
 
 import base64
-import functools
-import http.server
-import os
 import re
-import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from browsing import serve
 from conftest import code, prose
 from sitebox import SiteBox
 
@@ -25,18 +21,6 @@ from litml.page import Page, Prose, Remark, Shown
 from litml.render import render_page
 from litml.safe import SVG, XLINK, clean_drawing, is_too_deep, sanitize
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-CHROMIUM = os.environ.get("LITML_CHROMIUM") or next(
-    filter(None, map(shutil.which, NAMES)), None
-)
-needs_chromium = pytest.mark.skipif(
-    CHROMIUM is None, reason="no Chromium on this machine"
-)
-ARGUMENTS = (
-    "--no-sandbox --disable-gpu --disable-background-networking --disable-sync"
-    " --disable-component-update --no-first-run"
-).split()
 SPY = "https://spy.example"
 
 
@@ -261,23 +245,8 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> SiteBox:
 
 @pytest.fixture(scope="module")
 def address(box: SiteBox) -> Iterator[str]:
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *arguments: object) -> None:
-            """Say nothing."""
-
-    handler = functools.partial(Quiet, directory=str(box.root))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield running
-        running.close()
+    with serve(box.root) as address:
+        yield address
 
 
 class Visit:
@@ -364,7 +333,6 @@ def visit(browser: Any, address: str) -> Iterator[Visit]:
     visit.context.close()
 
 
-@needs_chromium
 def test_what_is_not_cleaned_is_noticed(visit: Visit) -> None:
     """Else the other tests would prove nothing."""
     visit.provoke(f"{visit.address}/_disk/control.html")
@@ -374,7 +342,6 @@ def test_what_is_not_cleaned_is_noticed(visit: Visit) -> None:
     assert {"img onerror", "script", "it stays put"} <= {*visit.page.evaluate(STANDING)}
 
 
-@needs_chromium
 @pytest.mark.parametrize("place", ["served", "served, no policy", "from the disk"])
 @pytest.mark.parametrize("name", ["hostile", "index", "404", "add"])
 def test_nothing_runs_and_nobody_is_asked(
@@ -392,7 +359,6 @@ def test_nothing_runs_and_nobody_is_asked(
         assert visit.page.locator("main .cell").count() > len(OUTPUTS)
 
 
-@needs_chromium
 @pytest.mark.parametrize("folder", ["_site", "_disk"])
 def test_a_frame_does_not_get_out(visit: Visit, folder: str) -> None:
     visit.provoke(f"{visit.address}/{folder}/hostile.html")
@@ -410,7 +376,6 @@ def test_a_frame_does_not_get_out(visit: Visit, folder: str) -> None:
     )
 
 
-@needs_chromium
 def test_files_of_the_site_do_nothing_when_they_are_opened(
     visit: Visit, box: SiteBox
 ) -> None:
@@ -424,7 +389,6 @@ def test_files_of_the_site_do_nothing_when_they_are_opened(
     assert visit.hits == [] and visit.strangers == []
 
 
-@needs_chromium
 def test_titles_are_text_in_search_too(visit: Visit) -> None:
     page = visit.page
     page.goto(f"{visit.address}/_site/hostile.html")
@@ -436,7 +400,6 @@ def test_titles_are_text_in_search_too(visit: Visit) -> None:
     assert page.locator("#results script, #results img").count() == 0
 
 
-@needs_chromium
 @pytest.mark.parametrize("width", [390, 1200])
 def test_nobody_can_pose_as_the_theme(visit: Visit, width: int) -> None:
     """Its classes and ids, in an output, cover nothing and break nothing."""

@@ -9,26 +9,13 @@ import pytest
 from conftest import code, prose
 from sitebox import SiteBox
 
+from litml.docs_commands import preview_plan
+from litml.live_pages import LivePages, refresh
+from litml.preview import open_preview, watch_project
+
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-
-from test_site_browser import ARGUMENTS, CHROMIUM  # noqa: E402
-
-from litml.docs_commands import preview_plan  # noqa: E402
-from litml.live_pages import LivePages, refresh  # noqa: E402
-from litml.preview import open_preview, watch_project  # noqa: E402
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 LONG = "\n\n".join(f"Paragraph {number}: {'words ' * 60}" for number in range(12))
 FOLDED = "#| code-fold: true\nlong = {}"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        options = {"executable_path": CHROMIUM, "args": ARGUMENTS}
-        running = playwright.chromium.launch(**options)
-        yield running
-        running.close()
 
 
 class Desk:

@@ -1,30 +1,16 @@
 """The site in a real Chromium: with mouse, keyboard, phone, and without scripts."""
 
-import functools
-import http.server
-import os
-import shutil
-import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from browsing import serve
 from conftest import code, prose
 from sitebox import SiteBox
 
 from litml.search import search
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-CHROMIUM = os.environ.get("LITML_CHROMIUM") or next(
-    filter(None, map(shutil.which, NAMES)), None
-)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-
-ARGUMENTS = (
-    "--no-sandbox --disable-gpu --disable-background-networking --disable-sync"
-    " --disable-component-update --no-first-run"
-).split()
 TABLE = "<table><thead><tr><th>a</th></tr></thead><tr><td>1</td></tr></table>"
 SCRIPT = "<script>document.body.innerHTML = '<p>made by a script</p>'</script>"
 KINDS = """Prose with `add`, *stress*, a formula $a^2$ and a note[^1].
@@ -116,24 +102,8 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> SiteBox:
 
 @pytest.fixture(scope="module")
 def address(box: SiteBox) -> Iterator[str]:
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *arguments: object) -> None:
-            """Say nothing."""
-
-    handler = functools.partial(Quiet, directory=str(box.root / "_site"))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        options = {"executable_path": CHROMIUM, "args": ARGUMENTS}
-        running = playwright.chromium.launch(**options)
-        yield running
-        running.close()
+    with serve(box.root / "_site") as address:
+        yield address
 
 
 @pytest.fixture
