@@ -4,6 +4,7 @@ order.
 """
 
 import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from litml.kernel import Loop
@@ -37,7 +38,6 @@ class Turn:
 
     async def run(self) -> None:
         """Run the steps, and tell after each."""
-        await self.runner.open()
         while self.running:
             await self.runner.run_to(len(self.runner.runs))
             self.news.set()
@@ -59,11 +59,16 @@ class Ahead:
         self.loop = loop
         self.jobs = jobs
         self.turns: dict[int, Turn] = {}
+        self.line: list[Runner] = []  # those that will need a kernel, in their order
         self.places: asyncio.Semaphore | None = None
 
     def plan(self, runner: Runner, last: int) -> None:
         """Have a notebook run up to the step `last`, as soon as there is a place."""
         self.loop.run(self.begin(Turn(runner, last)))
+
+    def expect(self, runners: Iterable[Runner]) -> None:
+        """Say which notebooks will be asked for, so that kernels may start early."""
+        self.loop.run(self.line_up(runners))
 
     def reach(self, runner: Runner, index: int) -> None:
         """Wait until the step `index` has been run, or one before it has failed.
@@ -80,6 +85,20 @@ class Ahead:
         """Let no more notebooks begin, and end those that run."""
         self.loop.run(self.drop_all())
 
+    async def line_up(self, runners: Iterable[Runner]) -> None:
+        """Expect these, and no others."""
+        self.line = [*runners]
+        self.look_ahead()
+
+    def look_ahead(self, begun: Runner | None = None) -> None:
+        """Have the first in the line prepared, which `begun` leaves now."""
+        if begun in self.line:
+            self.line.remove(begun)
+        elif begun:
+            return
+        for runner in self.line[:1]:
+            runner.prepare()
+
     async def begin(self, turn: Turn) -> None:
         """Queue a turn."""
         self.places = self.places or asyncio.Semaphore(self.jobs)
@@ -91,6 +110,8 @@ class Ahead:
         async with places:
             turn.begun = True
             try:
+                await turn.runner.open()
+                self.look_ahead(turn.runner)
                 await turn.run()
             finally:
                 turn.news.set()
@@ -105,6 +126,7 @@ class Ahead:
                 turn.task.cancel()
             if len(runner.runs) <= max(index, 0) and not runner.failed:
                 await runner.open()
+            self.look_ahead(runner)
             await runner.run_to(index)
             return
         while not turn.has(index):
@@ -125,8 +147,9 @@ class Ahead:
 
     async def drop_all(self) -> None:
         """Forget all turns, first those that would begin when others end."""
-        turns = list(self.turns.values())
+        turns, line, self.line = list(self.turns.values()), self.line, []
         for turn in turns:
             if turn.task and not turn.begun:
                 turn.task.cancel()
-        await asyncio.gather(*(self.drop(turn.runner) for turn in turns))
+        runners = {turn.runner for turn in turns}.union(line)
+        await asyncio.gather(*(self.drop(runner) for runner in runners))

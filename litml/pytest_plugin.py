@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from litml.ahead import Ahead
     from litml.items import CellItem
     from litml.report import Entry
     from litml.run import Runner
@@ -31,6 +32,7 @@ __all__ = [
     "pytest_collection_finish",
     "pytest_runtestloop",
     "plan_ahead",
+    "Next",
     "pytest_runtest_makereport",
     "pytest_make_collect_report",
     "pytest_terminal_summary",
@@ -189,18 +191,22 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
     """Have notebooks run ahead while the tests are run; pytest calls this."""
     config = session.config
-    jobs = config.getoption("--litml-jobs")
     spread = config.pluginmanager.hasplugin("dsession")
-    spread = spread or hasattr(config, "workerinput")
-    if jobs < 2 or spread or config.option.usepdb or config.option.collectonly:
+    if spread or config.option.usepdb or config.option.collectonly:
         return (yield)
     if not (planned := plan_ahead(session)):
         return (yield)
     from litml.session import shared_of
 
+    is_worker = hasattr(config, "workerinput")
+    jobs = 1 if is_worker else config.getoption("--litml-jobs")
     ahead = shared_of(config).run_ahead(jobs)
     try:
-        for runner, index in planned:
+        if is_worker:
+            config.pluginmanager.register(Next(ahead, dict(planned)))
+        else:
+            ahead.expect(runner for runner, _ in planned)
+        for runner, index in planned if jobs > 1 else ():
             ahead.plan(runner, index)
         return (yield)
     finally:
@@ -224,6 +230,23 @@ def plan_ahead(session: pytest.Session) -> list[tuple["Runner", int]]:
         for file, index in last.items()
         if file.runner and file not in waiting
     ]
+
+
+class Next:
+    """Has the kernel of a worker's next notebook started, as soon as that is known."""
+
+    def __init__(self, ahead: "Ahead", planned: Mapping["Runner", int]) -> None:
+        self.ahead = ahead
+        self.planned = planned
+
+    def pytest_runtest_protocol(
+        self, item: pytest.Item, nextitem: pytest.Item | None
+    ) -> None:
+        """Look at the item that comes after this one; pytest calls this for each."""
+        file = nextitem.parent if nextitem else None
+        runner: Runner | None = getattr(file, "runner", None)
+        if runner in self.planned and file is not item.parent:
+            self.ahead.expect([runner])
 
 
 # ## Tracebacks

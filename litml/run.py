@@ -15,17 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from litml.cells import COMMENTS, NEEDS, Directive, read_directives, split_words
-from litml.devices import (
-    Queue,
-    device_env,
-    list_devices,
-    parse_memory,
-    wait_for_device,
-)
+from litml.devices import parse_memory
 from litml.front import Front, read_front
 from litml.notebook import Cell, LitmlError, Location, Notebook, suggest
 from litml.outcome import Execution, Failure, Output, Status
 from litml.project import Project
+from litml.spares import Order, Supply
 from litml.strict import Stock, Strict, find_written, read_strict, take_stock
 from litml.warmth import Warmth, fit_warmth, read_warmth
 
@@ -364,7 +359,7 @@ class Runner:
         self.begun: dict[str, float] = {}
         self.written: dict[str, str] = {}  # files, and the cells that wrote them
         self.files = b""  # what the last kernel has read
-        self.queue: Queue | None = None  # for a GPU
+        self.supply = Supply()
 
     @property
     def root(self) -> str:
@@ -420,43 +415,35 @@ class Runner:
         """Return the kernel, which is started if there is none."""
         if self.kernel is None:
             self.stock = take_stock(self.policy.sources)
-            self.kernel = await self.start()
-            self.kernel.watch(self.policy.strict, self.root)
+            try:
+                self.kernel = await self.supply.get(self.order)
+            except LitmlError as error:
+                error.at = error.at or Location(self.notebook.name)
+                raise
             await self.run_hidden(self.kernel, self.policy.opening)
         return self.kernel
 
-    async def start(self) -> "Kernel":
-        """Start the kernel that the notebook names, in the notebook's folder."""
-        from litml.warm import open_kernel
-
+    @property
+    def order(self) -> Order:
+        """What the kernel has to be: the one that the notebook names, in its folder."""
         spec = self.notebook.metadata.get("kernelspec") or {}
-        extra = await self.claim_gpu()
-        try:
-            return await open_kernel(
-                self.folder,
-                str(spec.get("name") or "python3"),
-                self.policy.paths,
-                self.policy.startup,
-                self.warmth,
-                "\n".join(step.source for step in self.steps),
-                extra,
-                self.policy.strict,
-                self.root,
-            )
-        except LitmlError as error:
-            error.at = error.at or Location(self.notebook.name)
-            if self.queue:
-                self.queue.leave()
-            raise
-
-    async def claim_gpu(self) -> dict[str, str]:
-        """Wait for a GPU if a step needs one; return what programs are told of it."""
         asked = [step.gpu for step in self.steps if step.gpu is not None]
-        devices = list_devices() if asked else ()
-        if not devices:
-            return {}
-        self.queue = Queue(0 if 0 in asked else max(asked), devices)
-        return device_env({}, await wait_for_device(self.queue))
+        return Order(
+            self.folder,
+            str(spec.get("name") or "python3"),
+            self.policy.paths,
+            self.policy.startup,
+            self.warmth,
+            "\n".join(step.source for step in self.steps),
+            self.policy.strict,
+            self.root,
+            (0 if 0 in asked else max(asked)) if asked else None,
+        )
+
+    def prepare(self) -> None:
+        """Have a kernel started before it is needed, if it is one that takes time."""
+        if self.kernel is None and self.last and not self.runs:
+            self.supply.prepare(self.order)
 
     async def run_hidden(self, kernel: "Kernel", codes: Sequence[str]) -> None:
         """Run code of ours in the kernel, if it speaks Python; what fails is let be."""
@@ -480,8 +467,7 @@ class Runner:
         finally:
             failure = await kernel.close(ending)
             self.files = kernel.files
-            if self.queue:
-                self.queue.leave()
+            self.supply.leave()
         after = take_stock(self.policy.sources)
         for path, cell in find_written(self.stock, after, self.begun).items():
             self.written[path.relative_to(self.policy.root).as_posix()] = cell
@@ -494,6 +480,7 @@ class Runner:
         """End the kernel if it has not ended, and forget what has been run."""
         try:
             await self.end()
+            await self.supply.drop()
         finally:
             self.runs, self.failures = [], Counter()
 

@@ -39,6 +39,7 @@ __all__ = [
     "SERVERS",
     "LOCK",
     "get_server",
+    "can_fork",
     "find_server",
     "join_server",
     "prepare",
@@ -48,6 +49,7 @@ __all__ = [
     "open_kernel",
     "SETTING",
     "sets_frozen",
+    "is_forked",
 ]
 
 
@@ -269,7 +271,7 @@ def get_server(env: Mapping[str, str], preload: tuple[str, ...] = ()) -> ForkSer
 
     Raises `ForkError` where there can be none.
     """
-    if not sys.platform.startswith("linux") or not hasattr(os, "pidfd_open"):
+    if not can_fork():
         raise ForkError("forking is for Linux")
     with LOCK:
         server = SERVERS.get(preload)
@@ -279,6 +281,11 @@ def get_server(env: Mapping[str, str], preload: tuple[str, ...] = ()) -> ForkSer
         if server is None:
             server = SERVERS[preload] = find_server(env, preload)
         return server
+
+
+def can_fork() -> bool:
+    """Has this system what a fork server needs?"""
+    return sys.platform.startswith("linux") and hasattr(os, "pidfd_open")
 
 
 def find_server(env: Mapping[str, str], preload: tuple[str, ...]) -> ForkServer:
@@ -406,7 +413,7 @@ async def open_kernel(
     """
     env = {**kernel_env(os.environ, paths), **(extra or {})}
     with suppress(ForkError):
-        if warmth.warm and is_ours(name) and not (warmth.preload and sets_frozen(text)):
+        if is_forked(name, warmth, text):
             return await start_warm(folder, env, warmth, startup, strict, root)
     kernel = await start_kernel(folder, name, paths, startup, extra)
     if kernel.group:
@@ -422,3 +429,10 @@ SETTING = re.compile(
 def sets_frozen(text: str) -> bool:
     """Does some code speak of a variable that a preloaded module has read already?"""
     return bool(SETTING.search(text))
+
+
+def is_forked(name: str, warmth: Warmth, text: str) -> bool:
+    """Is a kernel of that name, which will run `text`, to be a forked one?"""
+    if not (warmth.warm and can_fork() and is_ours(name)):
+        return False
+    return not (warmth.preload and sets_frozen(text))
