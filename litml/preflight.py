@@ -143,8 +143,7 @@ class Look:
     first: bool = False
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     version: str = ""
-    index: Index | None = None
-    also: list[Index] = field(default_factory=list)
+    indexes: tuple[Index, ...] = ()
     index_wanted: str = ""  # what was asked for, if not what the project says
 
     @property
@@ -352,15 +351,20 @@ def check_index(look: Look) -> Iterator[ReleaseError]:
         hint = "`pip install 'litml[release]'`"
         yield ReleaseError("E_TOOLS", "twine, which uploads, is not here", hint=hint)
         return
-    settings, known = look.settings, known_repositories()
     try:
-        look.index = choose_index(settings.index, known, settings.simple)
-        look.also = [choose_index(name, known) for name in settings.also]
+        look.indexes = choose_indexes(look.settings)
     except ReleaseError as error:
         yield error
         return
-    for index in (look.index, *look.also):
+    for index in look.indexes:
         yield from check_one_index(look, index)
+
+
+def choose_indexes(settings: Settings) -> tuple[Index, ...]:
+    """Return all indexes that get the files; raises `ReleaseError` (E_INDEX)."""
+    known = known_repositories()
+    first = choose_index(settings.index, known, settings.simple)
+    return (first, *(choose_index(name, known) for name in settings.also))
 
 
 def check_one_index(look: Look, index: Index) -> Iterator[ReleaseError]:
@@ -492,7 +496,7 @@ def preflight(look: Look, tell: Callable[[str], None] = lambda name: None) -> Pl
 def make_plan(look: Look, base: str) -> Plan:
     """Return the plan of a release from the commit `base`."""
     changelog = look.settings.changelog
-    assert look.index, "there was no problem with the index"
+    index, *also = look.indexes
     return Plan(
         project=look.table["name"],
         version=look.version,
@@ -501,10 +505,10 @@ def make_plan(look: Look, base: str) -> Plan:
         when=int(look.git("show", "-s", "--format=%ct", base)),
         branch=look.settings.branch,
         remote=look.settings.remote,
-        index=look.index,
+        index=index,
         notes=read_notes(look.git("show", f"{base}:./{changelog}")).text,
         changelog=changelog,
-        also=tuple(look.also),
+        also=tuple(also),
     )
 
 

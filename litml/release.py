@@ -42,7 +42,7 @@ __all__ = [
     "find_status",
     "stand_ins",
     "rehearse",
-    "discard",
+    "passing_journal",
 ]
 
 
@@ -103,30 +103,32 @@ class Events:
 # %% run_stages
 def run_stages(release: Release, events: Events) -> None:
     """Do what is not done yet, in order. Raises `ReleaseError` where it stops."""
-    for name, stage in STAGES.items():
+    for name in STAGES:
         if stands(release, name):
             continue
         if name == "upload" and in_ci(release):
             events.stage(name, "left", "to the workflow that the tag has started")
-            continue
-        try:
-            run_stage(release, name, stage, events)
-        except (LitmlError, OSError, subprocess.SubprocessError) as caught:
-            error = as_stop(caught)
-            with suppress(OSError):  # the disk may be full
-                release.journal.add(
-                    "stop", stage=name, code=error.code, reason=error.message
-                )
-            events.stage(name, "stop", error.message)
-            raise error from caught.__cause__
+        else:
+            run_stage(release, name, events)
 
 
-def run_stage(release: Release, name: str, stage: Stage, events: Events) -> None:
-    """Do one stage, and write down when it begins and what it has come to."""
-    release.journal.add("start", stage=name)
-    events.stage(name, "start", "")
-    result = stage(release)
-    release.journal.add("done", stage=name, result=result)
+def run_stage(release: Release, name: str, events: Events) -> None:
+    """Do one stage, and write down when it begins and what it has come to.
+
+    Raises `ReleaseError` if it stops.
+    """
+    try:
+        release.journal.add("start", stage=name)
+        events.stage(name, "start", "")
+        result = STAGES[name](release)
+        release.journal.add("done", stage=name, result=result)
+    except (LitmlError, OSError, subprocess.SubprocessError) as caught:
+        error = as_stop(caught)
+        with suppress(OSError):  # the disk may be full
+            told = {"code": error.code, "reason": error.message}
+            release.journal.add("stop", stage=name, **told)
+        events.stage(name, "stop", error.message)
+        raise error from caught.__cause__
     events.stage(name, "done", redact(describe(name, result, release)))
 
 
@@ -198,14 +200,19 @@ def open_release(
 
 def begin_release(look: Look, events: Events) -> Release:
     """Return a new release; raises an `ExceptionGroup` of what speaks against it."""
-    events.stage("preflight", "start", "")
-    plan = preflight(look, events.say)
-    events.stage(
-        "preflight", "done", f"{plan.project} {plan.version}, from {plan.base[:10]}"
-    )
+    plan = make_sure(look, events)
     journal = Releases(release_folder(look.root)).begin(plan.version)
     journal.add("done", stage="plan", result=asdict(plan))
     return Release(look.project, plan, journal, plan.remote, look.environ, events.say)
+
+
+def make_sure(look: Look, events: Events) -> Plan:
+    """Return the plan of the preflight, and tell of it."""
+    events.stage("preflight", "start", "")
+    plan = preflight(look, events.say)
+    what = f"{plan.project} {plan.version}, from {plan.base[:10]}"
+    events.stage("preflight", "done", what)
+    return plan
 
 
 # %% release_project
@@ -303,34 +310,30 @@ def rehearse(look: Look, events: Events = Events()) -> Release:
 
     Raises what `release_project` raises.
     """
-    releases = Releases(release_folder(look.root))
-    with releases.locked():
-        events.stage("preflight", "start", "")
-        plan = preflight(look, events.say)
-        events.stage(
-            "preflight", "done", f"{plan.project} {plan.version}, from {plan.base[:10]}"
-        )
-        for left in releases.folder.glob("rehearsal-*"):  # by one that was killed
-            shutil.rmtree(left, ignore_errors=True)
-        folder = releases.folder / f"rehearsal-{time.time_ns()}"
-        environ = {
-            **look.environ,
-            "TWINE_USERNAME": "rehearsal",
-            "TWINE_PASSWORD": "rehearsal",
-        }
-        with stand_ins(look, plan) as (remote, changed):
-            journal = Journal(folder)
+    anybody = {"TWINE_USERNAME": "rehearsal", "TWINE_PASSWORD": "rehearsal"}
+    environ = {**look.environ, **anybody}
+    with Releases(release_folder(look.root)).locked():
+        plan = make_sure(look, events)
+        with (
+            stand_ins(look, plan) as (remote, changed),
+            passing_journal(look.root, "rehearsal") as journal,
+        ):
             release = Release(
                 look.project, changed, journal, remote, environ, events.say
             )
-            try:
-                run_stages(release, events)
-            finally:
-                discard(release)
+            run_stages(release, events)
     return release
 
 
-def discard(release: Release) -> None:
-    """Remove everything that a rehearsal has made."""
-    stages.remove_tree(release)
-    shutil.rmtree(release.journal.folder, ignore_errors=True)
+@contextmanager
+def passing_journal(root: Path, kind: str) -> Iterator[Journal]:
+    """Yield a journal, and remove it with all that the release has made in private."""
+    folder = release_folder(root)
+    for left in folder.glob(f"{kind}-*"):  # by one that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    journal = Journal(folder / f"{kind}-{time.time_ns()}")
+    try:
+        yield journal
+    finally:
+        shutil.rmtree(journal.folder, ignore_errors=True)
+        run_git(root, "worktree", "prune")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from litml.console import FAULT, FINE, PROBLEMS, Progress, print_error
+from litml.notebook import LitmlError
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from litml.preflight import Look
     from litml.project import Project
+    from litml.release import Events
     from litml.stages import Release
 
 __all__ = [
@@ -25,6 +27,8 @@ __all__ = [
     "run_build",
     "add_release",
     "run_release",
+    "choose_run",
+    "said",
 ]
 
 
@@ -145,6 +149,15 @@ def add_release(parser: ArgumentParser) -> None:
     what.add_argument(
         "--abort", action="store_true", help="give it up, if still possible"
     )
+    what.add_argument(
+        "--from-tag", default="", metavar="TAG", help="finish what a tag has begun"
+    )
+    parser.add_argument(
+        "--stage",
+        default="",
+        choices=("build", "upload", "confirm"),
+        help="with --from-tag: only this, as a job of a workflow does",
+    )
     parser.add_argument(
         "--first", action="store_true", help="the index does not know the project yet"
     )
@@ -161,16 +174,47 @@ def add_release(parser: ArgumentParser) -> None:
 def run_release(arguments: Namespace) -> int:
     """Release the project, or say or undo how far it has come."""
     from litml.project import find_project
-    from litml.release import abort_project, rehearse, release_project
+    from litml.release import abort_project
 
+    if arguments.stage and not arguments.from_tag:
+        message = "a stage alone is only done for a tag"
+        print_error(LitmlError(message, hint="`--from-tag TAG --stage NAME`"))
+        return FAULT
     project = find_project()
     if arguments.status:
         return show_status(project)
     if arguments.abort:
         print(abort_project(project))
         return FINE
-    look = make_look(project, arguments)
-    run = rehearse if arguments.dry_run else release_project
+    release = run_showing(choose_run(arguments), make_look(project, arguments))
+    if release is None:
+        return PROBLEMS
+    print(f"{said(arguments)} {release.plan.project} {release.plan.version}")
+    return FINE
+
+
+def choose_run(arguments: Namespace) -> Callable[[Look, Events], Release]:
+    """Return what is asked for: a release, a rehearsal, or what a tag needs."""
+    from litml.from_tag import release_tag
+    from litml.release import rehearse, release_project
+
+    if arguments.from_tag:
+        tag, stage = arguments.from_tag, arguments.stage
+        return lambda look, events: release_tag(look, tag, stage, events)
+    return rehearse if arguments.dry_run else release_project
+
+
+def said(arguments: Namespace) -> str:
+    """Return what has been done, in a word."""
+    stages = {"build": "built", "upload": "uploaded", "confirm": "confirmed"}
+    return "rehearsed" if arguments.dry_run else stages.get(arguments.stage, "released")
+
+
+# %% run_showing
+def run_showing(run: Callable[[Look, Events], Release], look: Look) -> Release | None:
+    """Run a release; None if it cannot begin, which is said with every reason."""
+    from litml.release import Events
+
     progress = Progress("release")
 
     def show(name: str, state: str, text: str) -> None:
@@ -181,33 +225,14 @@ def run_release(arguments: Namespace) -> int:
             print(f"{name:10} {text}", flush=True)
 
     try:
-        release = run_showing(run, look, show, progress)
-    finally:
-        progress.clear()
-    if release is None:
-        return PROBLEMS
-    word = "rehearsed" if arguments.dry_run else "released"
-    print(f"{word} {release.plan.project} {release.plan.version}")
-    return FINE
-
-
-# %% run_showing
-def run_showing(
-    run: Callable[..., Release],
-    look: Look,
-    show: Callable[[str, str, str], None],
-    progress: Progress,
-) -> Release | None:
-    """Run a release; None if it cannot begin, which is said with every reason."""
-    from litml.release import Events
-
-    try:
         return run(look, Events(show, progress.say))
     except ExceptionGroup as problems:
         progress.clear()
         for error in problems.exceptions:
             print_error(error)
         return None
+    finally:
+        progress.clear()
 
 
 def make_look(project: Project, arguments: Namespace) -> Look:

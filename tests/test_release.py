@@ -39,7 +39,8 @@ from releasing import (
     skip_smoke,
 )
 
-from litml import publish
+from litml import publish, stages
+from litml.from_tag import release_tag
 from litml.indexes import Index, list_files, send_file
 from litml.journal import ReleaseError
 from litml.loopback import LoopbackIndex
@@ -1212,6 +1213,158 @@ def test_the_page_is_the_one_of_the_workflow(
         assert "the workflow has published none" in result["note"]
         assert pages.releases == []
     is_complete(in_ci, proxy)
+
+
+# From a tag --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lost(project: Project, proxy: Proxy) -> Project:
+    """A release that stopped after its first file, seen from another machine."""
+    proxy.faults.append(Fault("POST", POST, "status:503", skip=2))
+    assert stopped(project) == "E_UPLOAD"
+    proxy.faults.clear()
+    proxy.requests.clear()
+    return clone(project)
+
+
+def clone(project: Project) -> Project:
+    """Lose the folder of a project, and clone it anew."""
+    shutil.rmtree(project.root)
+    where = project.root.parent
+    project.git("clone", "--quiet", str(project.remote), str(project.root), cwd=where)
+    return project
+
+
+def from_tag(
+    project: Project, stage: str = "", index: str = "", **replaced: Callable[..., Any]
+) -> list[str]:
+    """Do what `--from-tag` does; return the stages that were done."""
+    told: list[str] = []
+
+    def tell(name: str, state: str, text: str) -> None:
+        told.extend([name] if state == "done" else [])
+
+    with quick(**{**FAST, **replaced}):
+        look = project.look(index=index)
+        release_tag(look, "v0.2.0", stage, Events(stage=tell))
+    return told
+
+
+def stopped_from_tag(project: Project, **more: Any) -> ReleaseError:
+    with pytest.raises(ReleaseError) as caught:
+        from_tag(project, **more)
+    assert not list((project.root / ".git/litml/release").glob("from-tag-*"))
+    return caught.value
+
+
+PRIVATE = ["prepare", "build", "verify", "smoke"]
+
+
+def test_a_release_is_finished_on_another_machine(lost: Project, proxy: Proxy) -> None:
+    """Its journal is gone; the tag says which files belong to it."""
+    left = lost.root / ".git/litml/release/from-tag-1/tree"
+    left.mkdir(parents=True)
+    before = lost.snapshot()
+    assert from_tag(lost) == [*PRIVATE, "upload", "confirm", "ghrelease"]
+    assert len(proxy.posts()) == 1, "only the missing file"
+    is_complete(lost, proxy)
+    is_untouched(lost, lost.remote_refs())
+    assert lost.snapshot() == before
+    assert not left.exists(), "nor what one that was killed has left"
+    assert from_tag(lost)[-3:] == ["upload", "confirm", "ghrelease"]
+    assert len(proxy.posts()) == 1, "there is nothing to do any more"
+
+
+def test_a_job_for_each_stage(lost: Project, proxy: Proxy) -> None:
+    """What one builds, another sends: the files travel in `dist/`."""
+    assert from_tag(lost, "build") == PRIVATE
+    dist = sorted(path.name for path in (lost.root / "dist").iterdir())
+    assert from_tag(lost, "upload") == ["upload"]
+    assert from_tag(lost, "confirm") == ["confirm"]
+    assert served(lost, proxy) == dist
+
+
+def test_a_file_in_dist_that_is_not_the_promised_one(
+    lost: Project, proxy: Proxy
+) -> None:
+    from_tag(lost, "build")
+    spoilt = min((lost.root / "dist").iterdir())
+    spoilt.write_bytes(b"other")
+    assert from_tag(lost, "upload") == [*PRIVATE, "upload"]
+    is_complete(lost, proxy)
+
+
+def test_files_that_the_tag_does_not_promise(lost: Project, proxy: Proxy) -> None:
+    """A build that differs is neither sent nor left in `dist/`."""
+
+    def build(release: Any) -> dict[str, Any]:
+        made: dict[str, Any] = FAST["build"](release)
+        return stages.check_again(release, {**made["files"], "more.whl": "0"}) or made
+
+    for stage in ("build", "upload"):
+        error = stopped_from_tag(lost, stage=stage, build=build)
+        assert error.code == "E_ARTIFACT_CHANGED"
+    assert proxy.posts() == []
+    assert not (lost.root / "dist").exists()
+
+
+def test_a_tag_that_promises_nothing(project: Project, proxy: Proxy) -> None:
+    """Without a message, with another one, or one that the remote has not."""
+    project.git("tag", "v0.2.0")
+    error = stopped_from_tag(project)
+    assert "git fetch --force origin refs/tags/v0.2.0" in str(error.hint)
+    project.git("tag", "--force", "--annotate", "--message", "Version 0.2.0", "v0.2.0")
+    assert "promises no files" in stopped_from_tag(project).message
+    message = f"{project.name} 0.2.0\n\nSHA-256:\n{'0' * 64}  a-0.2.0.tar.gz\n"
+    project.git("tag", "--force", "--annotate", "--message", message, "v0.2.0")
+    error = stopped_from_tag(project)
+    assert error.code == "E_TAG" and "has no tag" in error.message
+    assert proxy.posts() == []
+
+
+def test_an_index_that_serves_something_else(lost: Project, proxy: Proxy) -> None:
+    """What a job that skips files by their name would not see."""
+    soon = partial(publish.confirm, patience=0)
+    error = stopped_from_tag(lost, stage="confirm", confirm=soon)
+    assert error.code == "E_NOT_VISIBLE"
+    name = served(lost, proxy)[0]
+    other = {"list_files": lambda index, project, tries=4: {name: "0" * 64}}
+    assert stopped_from_tag(lost, stage="confirm", **other).code == "E_CONFLICT"
+
+
+def test_a_second_index_gets_its_files_from_a_job_of_its_own(
+    project: Project, proxy: Proxy
+) -> None:
+    """The action publishes to one; `--index` sends the same files to the other."""
+    with LoopbackIndex() as shelf:
+        second = shelf.index.upload
+        new = f'test = false\npublish = "ci"\nalso = ["{second}"]\n'
+        edit(project, "pyproject.toml", "test = false\n", new)
+        push(project)
+        soon = partial(publish.confirm, patience=0)
+
+        def publish_first(name: str, state: str, text: str) -> None:
+            if (name, state) == ("upload", "left"):
+                assert run_publish_job(project) == [200, 200]
+
+        with quick(**FAST, confirm=soon), pytest.raises(ReleaseError) as caught:
+            project.release(events=Events(stage=publish_first))
+        assert caught.value.code == "E_NOT_VISIBLE" and second in caught.value.message
+        assert from_tag(project, "upload", index=second) == [*PRIVATE, "upload"]
+        assert len(shelf.files) == 2
+        assert from_tag(project, "confirm") == ["confirm"]
+        assert from_tag(project) == ["confirm", "ghrelease"], "a workflow uploads"
+        finish(project)
+    is_complete(project, proxy)
+
+
+def test_the_words_for_it(lost: Project) -> None:
+    done = lost.litml("release", "--stage", "build")
+    assert done.returncode == 2 and "`--from-tag TAG --stage NAME`" in done.stderr
+    done = lost.litml("release", "--from-tag", "v9")
+    assert done.returncode == 1 and "(E_TAG)" in done.stderr
+    assert lost.litml("release", "--from-tag", "v9", "--abort").returncode == 2
 
 
 # One index, then another -------------------------------------------------------------
