@@ -24,6 +24,7 @@ from litml.safe import (
     settle,
     wrap_tables,
 )
+from litml.widgets import VIEW, draw_widget
 
 __all__ = [
     "LONG",
@@ -54,6 +55,7 @@ __all__ = [
     "OBJECT",
     "render_plain",
     "render_film",
+    "render_widget",
     "Form",
     "FORMS",
     "render_data",
@@ -335,8 +337,15 @@ def render_film(kind: str, value: object, shown: Shown, context: Context) -> str
     return f'<{tag} src="{escape(url)}" controls></{tag}>'
 
 
+def render_widget(kind: str, value: object, shown: Shown, context: Context) -> str:
+    """Return a widget as it was saved; nothing if it was not."""
+    view = value if isinstance(value, dict) else {}
+    return draw_widget(view, lambda one: render_output(Shown(shown.cell, one), context))
+
+
 Form = Callable[[str, object, Shown, Context], str | None]
 FORMS: tuple[tuple[str, Form], ...] = (
+    (VIEW, render_widget),
     ("application/vnd.plotly.v1+json", render_plotly),
     ("text/html", render_html),
     ("text/markdown", render_markdown),

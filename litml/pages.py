@@ -26,6 +26,7 @@ from litml.page import (
 )
 from litml.prose import Div, split_boxes
 from litml.symbols import read_symbols
+from litml.widgets import pack_models, read_models
 
 __all__ = [
     "Opening",
@@ -418,7 +419,9 @@ class Maker:
         code = replace(code, caption=options.get("lst-cap", ""))
         yield from fold_code(code, wish, options, bool(cards))
         at = Location(self.notebook.name, cell.id)
-        yield from make_outputs(cell, options, wish, at)
+        models = read_models(self.notebook.metadata)
+        for shown in make_outputs(cell, options, wish, at):
+            yield replace(shown, output=pack_models(shown.output, models))
 
     def strip(self, name: str) -> str:
         """Return a name as the module has it: `core.Cell.source` is `Cell.source`."""

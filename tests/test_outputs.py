@@ -16,6 +16,7 @@ from litml.outputs import colour_text, plotly_script, render_output, settle_line
 from litml.page import Page, Shown
 from litml.prose import plain_text
 from litml.safe import Context, image_size
+from litml.widgets import STATE, VIEW, pack_models, read_models
 
 PAGE = Page("sub/page", "nbs/sub/page.ipynb", "sums.core", "Page", "", ())
 
@@ -229,3 +230,97 @@ def test_plotly_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     data = {"application/vnd.plotly.v1+json": {"data": []}, "text/plain": "Figure"}
     assert "Figure" in show(data, context)
     assert "install `plotly`" in context.remarks[0].message
+
+
+# Widgets -----------------------------------------------------------------------------
+
+
+def model(name: str, **state: Any) -> dict[str, Any]:
+    return {"model_name": f"{name}Model", "state": state}
+
+
+def show_widget(models: dict[str, Any], context: Context | None = None) -> str:
+    """Return the widget `top` of a notebook that has kept these models."""
+    view = {VIEW: {"model_id": "top"}, "text/plain": "as text"}
+    output = {"output_type": "display_data", "data": view, "metadata": {}}
+    known = read_models({"widgets": {STATE: {"state": models}}})
+    return show(dict(pack_models(output, known)["data"]), context)
+
+
+def test_a_bar_of_tqdm() -> None:
+    html = show_widget(
+        {
+            "top": model("HBox", children=["IPY_MODEL_a", "IPY_MODEL_b"]),
+            "a": model("HTML", value="epoch 3: <b>75%</b><script>x()</script>"),
+            "b": model("FloatProgress", min=0, max=8, value=6),
+            "c": model("Text", value="of another cell"),
+        }
+    )
+    assert '<progress max="8" value="6" aria-label="Progress">' in html
+    assert "epoch 3: <b>75%</b>" in html and "as text" not in html
+    assert "script" not in html and "another" not in html
+
+
+def test_what_a_widget_shows_is_an_output_like_others() -> None:
+    image = base64.b64encode(b"\x89PNG").decode()
+    buffer = {"path": ["value"], "encoding": "base64", "data": image}
+    printed = {"output_type": "stream", "name": "stdout", "text": "loss <0.1"}
+    context = new_context()
+    html = show_widget(
+        {
+            "top": model("Tab", children=["o", "i", "p"], titles=["One", "<2>"]),
+            "o": model("Output", outputs=[printed, 3]),
+            "i": {**model("Image", format="png"), "buffers": [buffer]},
+            "p": model("Password", description="token", value="secret"),
+        },
+        context,
+    )
+    assert "loss &lt;0.1" in html and "&lt;2&gt;" in html
+    assert [name for name in context.assets if name.endswith(".png")]
+    assert "token" in html and "secret" not in html
+
+
+def test_a_widget_that_was_not_saved_is_text() -> None:
+    assert "as text" in show_widget({})
+    assert "as text" in show_widget({"top": model("Box", children=["IPY_MODEL_top"])})
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from("<&ab"),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                "children titles _titles value min max outputs path".split()
+            ),
+            inner,
+            max_size=3,
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@given(
+    st.sampled_from(["HBox", "Tab", "HTML", "Image", "Output", "IntSlider", "Text"]),
+    st.fixed_dictionaries({"description": st.just("<b>")}, optional={
+        "value": JSON, "min": JSON, "max": JSON, "children": JSON, "outputs": JSON,
+        "titles": JSON, "_titles": JSON, "index": JSON, "_options_labels": JSON,
+        "format": JSON,
+    }),
+    JSON,
+)  # fmt: skip
+def test_any_state_is_survived(name: str, state: dict[str, Any], more: Any) -> None:
+    """Whatever a notebook has instead of a widget's state, nothing of it runs."""
+    top = {**model(name, **state), "buffers": more}
+    box = model("HBox", children=["IPY_MODEL_a"])
+    html = show_widget({"top": box, "a": top, "b": more})
+    assert "<b>" not in html
+    read_models({"widgets": more}), read_models({"widgets": {STATE: more}})
+
+
+def test_a_widget_without_end() -> None:
+    deep = {
+        f"a{n}": model("Box", children=[f"IPY_MODEL_a{n + 1}"]) for n in range(5000)
+    }
+    assert "as text" in show_widget({**deep, "top": deep["a0"]})

@@ -1,5 +1,6 @@
 """The site in a real Chromium: with mouse, keyboard, phone, and without scripts."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ from conftest import code, prose
 from sitebox import SiteBox
 
 from litml.search import search
+from litml.widgets import STATE, VIEW
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 TABLE = "<table><thead><tr><th>a</th></tr></thead><tr><td>1</td></tr></table>"
@@ -61,6 +63,22 @@ def output(**forms: str) -> dict[str, Any]:
     return {"output_type": "display_data", "data": data, "metadata": {}}
 
 
+def model(name: str, **state: Any) -> dict[str, Any]:
+    return {"model_name": f"{name}Model", "state": state}
+
+
+BAR, CHOICE = (
+    {**output(text_plain="widget"), "data": {VIEW: {"model_id": id}}}
+    for id in ("bar", "choice")
+)
+MODELS = {
+    "bar": model("HBox", children=["IPY_MODEL_words", "IPY_MODEL_done"]),
+    "words": model("HTML", value="epoch 3"),
+    "done": model("FloatProgress", min=0, max=8, value=6),
+    "choice": model("IntSlider", description="degree", min=0, max=9, value=3),
+}
+
+
 def write_kinds(box: SiteBox) -> None:
     """Add a notebook with everything that a page can show."""
     text = {
@@ -85,7 +103,9 @@ def write_kinds(box: SiteBox) -> None:
             "show()",
             outputs=[output(text_html=SCRIPT)],
         ),
+        code("widget", "train()", outputs=[BAR, CHOICE]),
         prose("end", "## End\n\n### Deeper\n\nThe end."),
+        metadata={"widgets": {STATE: {"state": MODELS}}},
     )
 
 
@@ -337,6 +357,40 @@ def test_an_output_with_a_script_is_shut_in(page: Any, address: str) -> None:
     frame = page.frame_locator("iframe")
     assert frame.get_by_text("made by a script").inner_text()
     assert page.locator("h1").inner_text() == "All kinds", "it is in its frame only"
+
+
+def test_a_frame_is_as_wide_as_the_text_and_as_high_as_what_is_in_it(
+    page: Any, address: str
+) -> None:
+    page.goto(f"{address}/1.1/kinds.html")
+    frame = page.locator("iframe")
+    frame.scroll_into_view_if_needed()
+    sync_api.expect(frame).to_have_attribute("style", re.compile(r"height: \d\dpx"))
+    code = page.locator("#cell-script pre").first
+    assert frame.bounding_box()["width"] == code.bounding_box()["width"]
+
+
+def test_a_widget_is_shown_as_it_was(page: Any, address: str) -> None:
+    page.goto(f"{address}/1.1/kinds.html")
+    bar = page.get_by_role("progressbar", name="Progress")
+    assert bar.evaluate("one => one.position") == 0.75
+    assert page.get_by_role("meter", name="degree").evaluate("one => one.value") == 3
+    assert page.get_by_text("epoch 3").is_visible()
+
+
+def test_a_plot_of_plotly_is_drawn_in_its_frame(
+    page: Any, address: str, box: SiteBox
+) -> None:
+    """It is plotly's own script that draws; nobody else is asked for anything."""
+    pytest.importorskip("plotly", reason="the script is in its package")
+    bars = {"data": [{"type": "bar", "y": [1, 3]}], "layout": {"title": {"text": "A"}}}
+    plot = {**output(), "data": {"application/vnd.plotly.v1+json": bars}}
+    box.write("03_plot.ipynb", prose("t", "# Plot"), code("plot", "1", outputs=[plot]))
+    box.build(out="_site/plot")
+    (box.root / "nbs/03_plot.ipynb").unlink()
+    page.goto(f"{address}/plot/plot.html")
+    bars_drawn = page.frame_locator("iframe").locator(".barlayer .point")
+    sync_api.expect(bars_drawn).to_have_count(2, timeout=15_000)
 
 
 def test_the_version_switch_keeps_the_page(page: Any, address: str) -> None:
