@@ -14,6 +14,10 @@ __all__ = [
     "ALIASES",
     "PLAIN",
     "find_lexer",
+    "MORE",
+    "UNMARKED",
+    "STRING",
+    "python_lexer",
     "LIMIT",
     "highlight",
     "join_words",
@@ -68,9 +72,40 @@ def find_lexer(language: str) -> Any:
     from pygments import lexers, util  # type: ignore[import-untyped,unused-ignore]
 
     try:
-        return lexers.get_lexer_by_name(ALIASES.get(language, language))
+        found = lexers.find_lexer_class_by_name(ALIASES.get(language, language))
     except util.ClassNotFound:
         return None
+    return python_lexer() if found is lexers.PythonLexer else found()
+
+
+# ## Python
+# %% python_lexer
+MORE = """
+    Ellipsis NotImplemented and case class cls def from import in is lazy match not or
+    self
+""".split()
+UNMARKED = r"""(?x: (?:
+    \s [^\S\n]* (?! \s | [bBrRuU]{0,2}["'] | (?:case|lazy|match)\b )  # nor a docstring
+  | (?<=\S) [^\S\n]+
+  | [-+*/%=<>&^|~()\[\]{},:;]+
+  | \. (?!\d)
+  | (?! __ | WORDS ) [a-zA-Z_]\w* (?![\w"'])
+)+ )"""
+STRING = r'"(?!"")(?:[^"\\\n]|\\.)*"' + r"|'(?!'')(?:[^'\\\n]|\\.)*'"
+
+
+def python_lexer() -> Any:
+    """Return Pygments' lexer of Python with rules for what is most of a program."""
+    from pygments.lexer import inherit, words  # type: ignore[import-untyped,unused-ignore]
+    from pygments.lexers import PythonLexer
+    from pygments.token import String, Text  # type: ignore[import-untyped,unused-ignore]
+
+    rules = [rule for rules in PythonLexer.tokens.values() for rule in rules]
+    lists = [rule[0] for rule in rules if isinstance(rule, tuple)]
+    listed = [word for one in lists if isinstance(one, words) for word in one.words]
+    known = words([*MORE, *listed], suffix=r"\b").get()
+    front = [(UNMARKED.replace("WORDS", known), Text), (STRING, String), inherit]
+    return type("QuickLexer", (PythonLexer,), {"tokens": {"root": front}})()
 
 
 # ## Colour

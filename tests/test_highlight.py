@@ -8,7 +8,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from litml.highlight import KINDS, LIMIT, code_block, highlight
+from litml.highlight import (
+    KINDS,
+    LIMIT,
+    code_block,
+    find_kind,
+    highlight,
+    join_words,
+    write_words,
+)
 
 ROOT = Path(__file__).parents[1]
 
@@ -54,6 +62,30 @@ def test_nothing_is_lost_and_nothing_gets_out(code: str, language: str) -> None:
     assert {tag for tag, _ in reader.tags} <= {"span"}
     classes = {dict(attrs)["class"] for _, attrs in reader.tags}
     assert classes <= set(KINDS.values())
+
+
+pieces = st.sampled_from(
+    [
+        *("\n", "\t", "\f", *" #{}()[]:=!?@.,\\\"'", '"""', "'''", "  "),
+        *(*"rfbRuT1_xAé", ".5", "1e", "0x", "%s", "__", "__init__", "len", "self"),
+        *("def ", "class ", "from ", "import ", "match", "case", "lazy", "async "),
+        *("for", "yield from", "print", "not", "None"),
+    ]
+)
+
+
+@given(st.lists(pieces, max_size=14).map("".join))
+@settings(max_examples=400, deadline=None)
+@example('\n  """doc"""')
+@example("match x:\n case _: lazy")
+@example("x.list.__init__(fr'{a!r:>{n}}')")
+def test_our_rules_for_python_change_nothing(code: str) -> None:
+    """Pygments' own lexer of Python, with none of our rules, gives the same HTML."""
+    from pygments.lexers import PythonLexer
+
+    tokens = PythonLexer().get_tokens_unprocessed(f"{code}\n")
+    words = join_words((find_kind(kind), text) for _, kind, text in tokens)
+    assert highlight(code) == "".join(write_words(words)).rstrip("\n")
 
 
 def test_a_module_of_ours_is_coloured_word_for_word() -> None:
