@@ -14,6 +14,7 @@ import signal
 import ssl
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -40,7 +41,7 @@ from releasing import (
 )
 
 from litml import publish, stages
-from litml.from_tag import release_tag
+from litml.from_tag import read_promise, release_tag
 from litml.indexes import Index, list_files, send_file
 from litml.journal import ReleaseError
 from litml.loopback import LoopbackIndex
@@ -1070,6 +1071,55 @@ def test_a_signed_tag(project: Project, proxy: Proxy, tmp_path: Path) -> None:
     body = project.git("tag", "--list", "--format=%(contents:body)", "v0.2.0")
     assert body.startswith("- Doubling.\n\nSHA-256:\n")
     assert len(body.splitlines()) == 5 and "SIGNATURE" not in body
+
+
+@pytest.fixture
+def keyring(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A keyring of GnuPG with one key and no passphrase, and an agent of its own."""
+    if not (shutil.which("gpg") and shutil.which("gpgconf")):
+        pytest.skip("GnuPG makes the key")
+    # Not below `tmp_path`: the path of the agent's socket may have 107 bytes
+    with tempfile.TemporaryDirectory(prefix="gpg-", dir="/tmp") as folder:
+        monkeypatch.setenv("GNUPGHOME", folder)
+        quiet = ["gpg", "--batch", "--quiet", "--pinentry-mode=loopback"]
+        key = ["--passphrase", "", "--quick-generate-key", "A <a@example.org>"]
+        made = subprocess.run([*quiet, *key, "ed25519", "sign"], capture_output=True)
+        if made.returncode:
+            pytest.skip(f"GnuPG makes no key here: {made.stderr.decode()}")
+        yield Path(folder)
+        subprocess.run(["gpgconf", "--kill", "all"], capture_output=True)
+
+
+@posix
+def test_a_tag_signed_with_gnupg(
+    project: Project, proxy: Proxy, keyring: Path, tmp_path: Path
+) -> None:
+    """`sign` asks for it, git's own check accepts it, and it names the files."""
+    edit(project, "pyproject.toml", "test = false\n", "test = false\nsign = true\n")
+    push(project)
+    finish(project)
+    is_complete(project, proxy)
+    command = ["git", "verify-tag", "--raw", "v0.2.0"]
+    done = subprocess.run(
+        command, cwd=project.root, capture_output=True, text=True, check=True
+    )
+    assert "[GNUPG:] GOODSIG " in done.stderr
+    assert "BEGIN PGP SIGNATURE" in project.git("cat-file", "tag", "v0.2.0")
+    promise = read_promise(project.root, "v0.2.0")
+    assert sorted(promise.files) == served(project, proxy)
+    assert promise.notes == "- Doubling."
+
+
+@posix
+def test_a_key_that_the_keyring_has_not(
+    project: Project, proxy: Proxy, keyring: Path
+) -> None:
+    """Scenario 58, with GnuPG: found out before anything is done."""
+    project.git("config", "user.signingKey", "0123456789ABCDEF")
+    project.git("config", "tag.gpgSign", "true")
+    refs = project.remote_refs()
+    assert codes(project) == ["E_SIGN"]
+    is_untouched(project, refs)
 
 
 # The page at GitHub ------------------------------------------------------------------
