@@ -96,16 +96,16 @@ STRING = r'"(?!"")(?:[^"\\\n]|\\.)*"' + r"|'(?!'')(?:[^'\\\n]|\\.)*'"
 
 def python_lexer() -> Any:
     """Return Pygments' lexer of Python with rules for what is most of a program."""
-    from pygments.lexer import inherit, words  # type: ignore[import-untyped,unused-ignore]
-    from pygments.lexers import PythonLexer
-    from pygments.token import String, Text  # type: ignore[import-untyped,unused-ignore]
+    from pygments import lexer, lexers, token  # type: ignore[import-untyped,unused-ignore]
 
-    rules = [rule for rules in PythonLexer.tokens.values() for rule in rules]
+    python, words = lexers.PythonLexer, lexer.words
+    rules = [rule for rules in python.tokens.values() for rule in rules]
     lists = [rule[0] for rule in rules if isinstance(rule, tuple)]
     listed = [word for one in lists if isinstance(one, words) for word in one.words]
     known = words([*MORE, *listed], suffix=r"\b").get()
-    front = [(UNMARKED.replace("WORDS", known), Text), (STRING, String), inherit]
-    return type("QuickLexer", (PythonLexer,), {"tokens": {"root": front}})()
+    unmarked = UNMARKED.replace("WORDS", known)
+    front = [(unmarked, token.Text), (STRING, token.String), lexer.inherit]
+    return type("QuickLexer", (python,), {"tokens": {"root": front}})()
 
 
 # ## Colour
