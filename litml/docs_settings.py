@@ -4,6 +4,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from litml.notebook import Location
@@ -28,6 +29,9 @@ __all__ = [
     "check_values",
     "find_defaults",
     "SOURCE_NAMES",
+    "HOSTS",
+    "find_remote",
+    "web_address",
     "source_url",
     "revision",
     "launch_urls",
@@ -117,19 +121,46 @@ def check_values(table: Mapping[str, Any]) -> None:
 
 # %% find_defaults
 def find_defaults(project: Project) -> dict[str, str]:
-    """Return title, description and repository from `[project]`."""
+    """Return what can be said of the site from `[project]`, and from git."""
     about = subtable(read_toml(project.root / "pyproject.toml"), "project")
-    urls = about.get("urls", {})
-    known = {str(name).lower(): str(url) for name, url in urls.items()}
+    urls = subtable(about, "urls")
+    known = {name.lower(): str(url) for name, url in urls.items() if "://" in str(url)}
+    if not HOSTS.match(known.get("homepage", "")):
+        known.pop("homepage", None)
     named = [known[name] for name in SOURCE_NAMES if name in known]
     return {
         "title": str(about.get("name", project.root.name)),
         "description": str(about.get("description", "")),
-        "repository": next((url for url in named if "://" in url), ""),
+        "url": known.get("documentation", ""),
+        "repository": named[0] if named else find_remote(project.root),
     }
 
 
 SOURCE_NAMES = ("repository", "source", "source code", "github", "homepage")
+HOSTS = re.compile(r"https?://(?:www\.)?(?:github|gitlab|codeberg|bitbucket)\.\w+/.")
+
+
+# %% find_remote
+def find_remote(root: Path) -> str:
+    """Return the address of a project's remote `origin`; empty if it has none."""
+    from litml.git import GitError, run_git
+
+    if not (root / ".git").exists():  # then paths in the repository are others
+        return ""
+    try:
+        told = run_git(root, "config", "--get", "remote.origin.url").decode()
+    except (GitError, OSError):
+        return ""
+    return web_address(told.strip())
+
+
+def web_address(remote: str) -> str:
+    """Return where a browser finds a remote; empty if that cannot be known."""
+    there = re.fullmatch(
+        r"(?:https?|ssh)://(?:[^@/]*@)?([\w.-]+)(?::\d+)?/(.+)", remote
+    )
+    there = there or re.fullmatch(r"[\w.-]+@([\w.-]+):(?!/)(.+)", remote)
+    return f"https://{there[1]}/{there[2].removesuffix('.git')}" if there else ""
 
 
 # ## Where the source is

@@ -36,6 +36,7 @@ from litml.site import (
     list_files,
     make_frames,
     make_order,
+    redirect_files,
     search_files,
     start_build,
     state_entry,
@@ -61,6 +62,7 @@ __all__ = [
     "find_frames",
     "plain_frames",
     "read_file",
+    "find_moved",
     "read_part",
     "look",
     "fill_in",
@@ -347,6 +349,13 @@ def read_file(pages: LivePages, path: str) -> bytes | None:
                     **dict(list_files(build, frames)),
                 }
         return pages.files.get(path)
+
+
+def find_moved(pages: LivePages, path: str) -> bytes | None:
+    """Return the page that leads on from an old address; None if it is none."""
+    with pages.lock, pages.noting("redirects"):
+        return dict(redirect_files(pages.build, find_frames(pages))).get(path)
+    return None
 
 
 def read_part(pages: LivePages, path: str) -> bytes | None:

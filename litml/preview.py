@@ -15,7 +15,16 @@ from mimetypes import guess_type
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from litml.live_pages import LivePages, View, fill_in, look, read_file, refresh, show
+from litml.live_pages import (
+    LivePages,
+    View,
+    fill_in,
+    find_moved,
+    look,
+    read_file,
+    refresh,
+    show,
+)
 from litml.notebook import LitmlError
 from litml.site import Plan
 from litml.theme import HERE
@@ -77,7 +86,7 @@ def find_path(url: str, token: str) -> str | None:
     start, _, rest = path.removeprefix("/").partition("/")
     if not path.startswith("/") or "\0" in path or not is_same(start, token):
         return None
-    return rest or "index.html"
+    return f"{rest}index.html" if rest[-1:] in ("", "/") else rest
 
 
 def is_same(one: str, other: str) -> bool:
@@ -176,6 +185,8 @@ def find_answer(pages: LivePages, path: str) -> tuple[int, bytes, str]:
     name = path.removesuffix(".html")
     if name != path:
         view = show(pages, name)
+        if view is None and (moved := find_moved(pages, path)):
+            return 200, moved, "text/html"
         status = 404 if view is None else 200
         if view is None or not view.key:
             title = "This page cannot be shown yet" if view else "There is no such page"

@@ -75,7 +75,7 @@ BUILT_ON = (
 MODULES = """
     backlinks cards cells docments formula front highlight inventory library notebook
     outputs page pages parameters patch prose render safe search signatures sources
-    symbols text twins workshop
+    symbols text twins widgets workshop
 """.split()
 
 

@@ -65,6 +65,7 @@ __all__ = [
     "list_contents",
     "write_group",
     "write_rest",
+    "redirect_files",
     "search_files",
     "list_files",
     "light",
@@ -421,22 +422,23 @@ def write_rest(build: Build, frames: Frames) -> None:
     key = make_key(*contents, frames.keys["*"], frames.keys[""])
     write_group(build, "search", make_key(*contents), lambda: search_files(build))
     write_group(build, "lists", key, lambda: list_files(build, frames))
-    redirects = find_redirects(
-        build.plan.settings.redirects,
-        {
-            f.name: f.front["aliases"]
-            for _, f, _ in build.pages
-            if f.front.get("aliases")
-        },
-        {facts.name for _, facts, _ in build.pages},
-    )
-    for file, target in redirects.items():
-        to = from_file(file, target)
-        text = fill(frames.theme, "redirect.html", site=frames.site, target=to)
-        build.target.write(file, text.encode())
+    for file, data in redirect_files(build, frames):
+        build.target.write(file, data)
     for name, data in frames.theme.files.items():
         build.target.write(f"_static/{name}", data)
     build.target.write(".nojekyll", b"")  # else GitHub Pages leaves out `_static`
+
+
+def redirect_files(build: Build, frames: Frames) -> Iterator[tuple[str, bytes]]:
+    """Yield a page for each old address; raises `ConfigError` for one that is wrong."""
+    known = build.state.facts.values()
+    aliases = {one.name: one.front.get("aliases") or "" for one in known}
+    pages = {source.name for source in build.sources}
+    asked = build.plan.settings.redirects
+    for file, target in find_redirects(asked, aliases, pages).items():
+        to = from_file(file, target)
+        text = fill(frames.theme, "redirect.html", site=frames.site, target=to)
+        yield file, text.encode()
 
 
 # %% list_files

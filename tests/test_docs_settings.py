@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Sandbox
 
 from litml.docs_settings import (
     KINDS,
@@ -83,3 +84,37 @@ def test_buttons_are_for_notebooks_on_github() -> None:
     assert launch_urls(settings, "nbs/a.py") == {}
     none = DocsSettings(repository=settings.repository, buttons=())
     assert launch_urls(none, "nbs/a.ipynb") == {}
+
+
+@pytest.mark.parametrize(
+    ("remote", "address"),
+    [
+        ("git@github.com:me/sums.git", "https://github.com/me/sums"),
+        ("https://me:token@gitlab.com/a/b/sums.git", "https://gitlab.com/a/b/sums"),
+        ("ssh://git@example.org:2222/me/sums", "https://example.org/me/sums"),
+        ("../elsewhere", ""),
+        ("/srv/git/sums.git", ""),
+    ],
+)
+def test_a_clone_links_to_where_it_is_from(
+    project: Sandbox, remote: str, address: str
+) -> None:
+    assert read(project.root).repository == ""
+    project.git("init", "--quiet")
+    assert read(project.root).repository == ""
+    project.git("remote", "add", "origin", remote)
+    assert read(project.root).repository == address
+    assert read(project.root, repository="https://e.org/r").repository[-1] == "r"
+    (project.root / "inner").mkdir()
+    assert read(project.root / "inner").repository == "", "paths are others there"
+
+
+def test_a_home_page_is_the_source_only_where_sources_are(tmp_path: Path) -> None:
+    for page, expected in (
+        ("https://sums.example.org", ""),
+        ("https://github.com/me/sums", "https://github.com/me/sums"),
+    ):
+        urls = f'urls = {{ Homepage = "{page}", Documentation = "https://d.org/a/" }}'
+        (tmp_path / "pyproject.toml").write_text(f'[project]\nname = "a"\n{urls}')
+        settings = read(tmp_path)
+        assert (settings.repository, settings.url) == (expected, "https://d.org/a")

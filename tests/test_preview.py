@@ -321,6 +321,22 @@ def test_other_methods_are_refused(server: Any) -> None:
     assert ask(server, f"/{server.token}/", "POST").status == 501
 
 
+def test_old_addresses_lead_on_as_they_will(box: SiteBox, server: Any) -> None:
+    """Those of the settings and those of front matter, before their page is made."""
+    box.configure('redirects = { "old/" = "guide/start#top" }')
+    front = {**prose("front", "---\naliases: [/was.html]\n---"), "cell_type": "raw"}
+    box.write("02_moved.ipynb", front, prose("t", "# Moved"))
+    refresh(server.pages)
+    for path, target in {
+        "old/": "../guide/start.html#top",
+        "was.html": "moved.html",
+    }.items():
+        assert ask(server, f"/{server.token}/moved.html").status == 200
+        answer = ask(server, f"/{server.token}/{path}")
+        assert answer.status == 200 and f'url={target}"' in answer.text
+    assert ask(server, f"/{server.token}/never.html").status == 404
+
+
 def read_news(server: Any, page: str) -> Iterator[dict[str, Any]]:
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
     connection.request("GET", f"/{server.token}/_preview/events?page={page}")

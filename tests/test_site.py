@@ -376,6 +376,6 @@ def test_the_key_of_the_program_knows_all_that_renders() -> None:
         tree = ast.walk(ast.parse((folder / f"{name}.py").read_bytes()))
         found = [n.module for n in tree if isinstance(n, ast.ImportFrom) and n.module]
         todo += [m.partition(".")[2] for m in found if m.startswith("litml.")]
-    neither = {"docs_settings", "export", "files", "links", "navigation", "project"}
-    neither |= {"sources", "stamps", "store", "workshop"}
+    neither = {"docs_settings", "export", "files", "git", "links", "navigation"}
+    neither |= {"project", "sources", "stamps", "store", "workshop"}
     assert used - neither <= set(MODULES) - neither
