@@ -251,7 +251,8 @@ def prove_wheel(
         inside = {name: archive.read(name) for name in archive.namelist()}
     check_contents(inside, modules)
     check_metadata(inside, read_toml(project.root / "pyproject.toml"))
-    with tempfile.TemporaryDirectory(prefix="litml-prove-") as temporary:
+    # A program that was just installed may still be open, which Windows minds
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         report("installing the wheel in a fresh environment")
         python = make_environment(Path(temporary) / "venv")
         install(python, wheel)

@@ -6,6 +6,8 @@ and never a secret.
 import json
 import os
 import re
+import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +23,7 @@ __all__ = [
     "redact",
     "redact_values",
     "Journal",
+    "remove_folder",
     "Releases",
 ]
 
@@ -118,6 +121,17 @@ class Journal:
         return str(last.get("reason", "")) if last.get("event") == "stop" else ""
 
 
+# ## What is left over
+# %% remove_folder
+def remove_folder(folder: Path, tries: int = 4) -> None:
+    """Remove a folder, if there is one; what cannot be removed is left."""
+    for attempt in range(tries):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.1 * attempt)
+
+
 # ## Which release it is
 # %% Releases
 class Releases:
@@ -138,6 +152,8 @@ class Releases:
     def begin(self, name: str) -> Journal:
         """Begin a release; from now on it is the current one."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        for left in self.folder.glob("*/*/"):  # by those that are over
+            remove_folder(left)
         taken = len(list(self.folder.glob(f"{name}-*")))
         name = f"{name}-{taken + 1}"
         journal = Journal(self.folder / name)

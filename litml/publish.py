@@ -232,7 +232,7 @@ def try_download(release: Release, index: Index) -> None:
         "PIP_FIND_LINKS": "",
     }
     apart["NO_COLOR"] = "1"
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         wanted = Path(temporary) / "wanted.txt"
         wanted.write_text(f"{plan.project}=={plan.version} {digests}\n")
         command = [sys.executable, "-m", "pip", "download", *options, *quiet]

@@ -6,7 +6,6 @@ run after every interruption.
 import errno
 import hashlib
 import os
-import shutil
 import subprocess
 import tempfile
 import time
@@ -18,7 +17,7 @@ from pathlib import Path
 from litml import publish, stages
 from litml.git import GitError, run_git
 from litml.indexes import Index
-from litml.journal import Journal, ReleaseError, Releases, redact
+from litml.journal import Journal, ReleaseError, Releases, redact, remove_folder
 from litml.loopback import LoopbackIndex
 from litml.notebook import LitmlError
 from litml.preflight import Look, Plan, preflight, read_settings, release_folder
@@ -295,7 +294,7 @@ def find_status(project: Project) -> State | None:
 @contextmanager
 def stand_ins(look: Look, plan: Plan) -> Iterator[tuple[str, Plan]]:
     """Yield the address of a copy of the remote, and the plan with another index."""
-    with tempfile.TemporaryDirectory(prefix="litml-rehearsal-") as temporary:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         remote = str(Path(temporary) / "remote.git")
         run_git(
             look.root, "clone", "--quiet", "--bare", "--no-tags", str(look.root), remote
@@ -330,10 +329,10 @@ def passing_journal(root: Path, kind: str) -> Iterator[Journal]:
     """Yield a journal, and remove it with all that the release has made in private."""
     folder = release_folder(root)
     for left in folder.glob(f"{kind}-*"):  # by one that was killed
-        shutil.rmtree(left, ignore_errors=True)
+        remove_folder(left)
     journal = Journal(folder / f"{kind}-{time.time_ns()}")
     try:
         yield journal
     finally:
-        shutil.rmtree(journal.folder, ignore_errors=True)
+        remove_folder(journal.folder)
         run_git(root, "worktree", "prune")

@@ -5,7 +5,6 @@ anybody can see it.
 
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -30,7 +29,7 @@ from litml.build import (
 )
 from litml.git import GitError, run_git
 from litml.indexes import check_artifact
-from litml.journal import NAMES, Journal, ReleaseError
+from litml.journal import NAMES, Journal, ReleaseError, remove_folder
 from litml.notebook import LitmlError
 from litml.package import export_project
 from litml.preflight import Plan, read_settings
@@ -148,7 +147,7 @@ def has_commit(root: Path, commit: str) -> bool:
 
 def remove_tree(release: Release) -> None:
     """Remove the work tree of a release, also one that was left half-made."""
-    shutil.rmtree(release.tree, ignore_errors=True)
+    remove_folder(release.tree)
     run_git(release.project.root, "worktree", "prune")
 
 
@@ -157,7 +156,7 @@ def remove_work(release: Release) -> None:
     remove_tree(release)
     for path in release.journal.folder.iterdir():
         if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
+            remove_folder(path)
 
 
 def commit_all(tree: Path, message: str, environ: Mapping[str, str]) -> None:
@@ -240,7 +239,9 @@ def build(release: Release) -> Result:
     run_git(release.tree, *UNFILTERED, "reset", "--quiet", "--hard", release.commit)
     run_git(release.tree, "clean", "-ffdxq")
     fixed = {"SOURCE_DATE_EPOCH": str(release.plan.when + 1), "PYTHONHASHSEED": "0"}
-    with tempfile.TemporaryDirectory(dir=release.journal.folder) as temporary:
+    with tempfile.TemporaryDirectory(
+        dir=release.journal.folder, ignore_cleanup_errors=True
+    ) as temporary:
         out = Path(temporary) / "dist"
         out.mkdir()
         try:
@@ -252,7 +253,7 @@ def build(release: Release) -> Result:
         order = sorted(built, key=lambda one: one.is_wheel)
         digests = {one.path.name: one.sha256 for one in order}
         check_again(release, digests)
-        shutil.rmtree(release.dist, ignore_errors=True)
+        remove_folder(release.dist)
         out.rename(release.dist)
     return {"files": digests}
 
@@ -389,7 +390,7 @@ def smoke(release: Release) -> Result:
     project = find_project(release.source)
     modules = list_exported(project)
     wheel = next(release.dist.glob("*.whl"))
-    with tempfile.TemporaryDirectory(prefix="litml-smoke-") as temporary:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         with as_release_error("E_SMOKE"):
             python = make_environment(Path(temporary) / "venv")
             install(python, wheel)

@@ -64,7 +64,7 @@ def try_notebooks(
     Raises `TrialError` at the first cell that fails.
     """
     notebooks = list_notebooks(project)
-    with tempfile.TemporaryDirectory(prefix="litml-trial-") as temporary:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         root = Path(temporary).resolve()
         copy_notebooks(project, root)
         places = (find_packages(python),)

@@ -997,6 +997,56 @@ def test_the_user_works_on_meanwhile(project: Project, proxy: Proxy) -> None:
     assert threading.active_count() < 20
 
 
+# Files that are open, as Windows sees them --------------------------------------------
+
+
+def hold_open(name: str, patch: pytest.MonkeyPatch) -> None:
+    """Let no file of that name be removed, as if a virus scanner looked at it."""
+    remove = os.unlink
+
+    def unlink(path: Any, **more: Any) -> None:
+        if Path(os.fsdecode(path)).name == name:
+            raise PermissionError(errno.EACCES, "used by another process", path)
+        remove(path, **more)
+
+    patch.setattr(os, "unlink", unlink)
+
+
+def test_a_work_tree_that_is_held_open(project: Project, proxy: Proxy) -> None:
+    """Scenario 57: it is released all the same; the next one removes what is left."""
+    with pytest.MonkeyPatch.context() as patch:
+        hold_open("CHANGELOG.md", patch)
+        finish(project)
+    is_complete(project, proxy)
+    [left] = (project.root / ".git/litml/release").glob("*/tree/CHANGELOG.md")
+    edit(project, "CHANGELOG.md", "## Unreleased\n", "## Unreleased\n\n- More.\n")
+    push(project)
+    with quick(**FAST):
+        project.release("patch")
+    assert not left.parent.exists()
+    is_untouched(project, project.remote_refs())
+
+
+def test_a_work_tree_that_is_held_open_when_it_is_made_again(
+    project: Project, proxy: Proxy
+) -> None:
+    """It stops, with nothing public, and the same command goes on later."""
+    refs = project.remote_refs()
+
+    def fail(release: Any) -> dict[str, Any]:
+        raise OSError(errno.EIO, "Input/output error")
+
+    assert stopped(project, smoke=fail) == "E_SYSTEM"
+    [tree] = (project.root / ".git/litml/release").glob("*/tree")
+    (tree / ".git").unlink()
+    with pytest.MonkeyPatch.context() as patch:
+        hold_open("CHANGELOG.md", patch)
+        assert stopped(project) == "E_GIT"
+    assert project.remote_refs() == refs
+    finish(project)
+    is_complete(project, proxy)
+
+
 # Signed tags -------------------------------------------------------------------------
 
 
