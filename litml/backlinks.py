@@ -35,9 +35,9 @@ def parse(source: str) -> ast.Module | None:
         return None
 
 
-def list_names(tree: ast.Module) -> list[str]:
-    """Return the dotted names that code uses, each once."""
-    return list(dict.fromkeys(filter(None, map(dotted, ast.walk(tree)))))
+def list_names(nodes: Iterable[ast.AST]) -> list[str]:
+    """Return the dotted names that code uses, each once; `nodes` are all of it."""
+    return list(dict.fromkeys(filter(None, map(dotted, nodes))))
 
 
 def dotted(node: ast.AST) -> str:
@@ -50,9 +50,9 @@ def dotted(node: ast.AST) -> str:
 
 
 # %% is_test
-def is_test(tree: ast.Module) -> bool:
+def is_test(nodes: Iterable[ast.AST]) -> bool:
     """Does a cell check what it runs?"""
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Assert):
             return True
         if isinstance(node, ast.Call):
@@ -97,14 +97,12 @@ def read_uses(page: Page) -> PageUses:
         if isinstance(block, Prose):
             heading = last_heading(block.source) or heading
         elif isinstance(block, Code) and (tree := parse(block.source)):
-            imported = (
-                list_imports(tree, page.module) if "import" in block.source else ()
-            )
-            for name, path in imported:
+            nodes = list(ast.walk(tree))
+            for name, path in list_imports(nodes, page.module):
                 stars += [path] if name == "*" else []
                 imports |= {name: path} if name != "*" else {}
-            kind = "code" if block.exported else "test" if is_test(tree) else "example"
-            cells.append(CellUses(block.cell, kind, heading, tuple(list_names(tree))))
+            kind = "code" if block.exported else "test" if is_test(nodes) else "example"
+            cells.append(CellUses(block.cell, kind, heading, tuple(list_names(nodes))))
     symbols = tuple(one.name for one in page.symbols)
     return PageUses(
         page.name,
@@ -118,7 +116,7 @@ def read_uses(page: Page) -> PageUses:
 
 
 def uses_from_json(tree: Mapping[str, Any]) -> PageUses:
-    """Read what `dataclasses.asdict` made of a page's uses, also through JSON."""
+    """Read a page's uses back from JSON."""
     cells = tuple(
         CellUses(**{**one, "names": tuple(one["names"])}) for one in tree["cells"]
     )
@@ -133,9 +131,9 @@ def last_heading(source: str) -> str:
     return lines[-1].strip("# ").replace("`", "") if lines else ""
 
 
-def list_imports(tree: ast.Module, module: str) -> Iterator[tuple[str, str]]:
+def list_imports(nodes: Iterable[ast.AST], module: str) -> Iterator[tuple[str, str]]:
     """Yield the names that imports bind, with their paths; a star for everything."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Import):
             for one in node.names:
                 top = one.name.partition(".")[0]

@@ -4,7 +4,7 @@
 import ast
 import builtins
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 class NodeKeeper(griffe.Extension):
-    """Keep the syntax trees of definitions, and functions that belong to classes."""
+    """Keep syntax trees, functions that belong to classes, and imports of all."""
 
     def on_instance(
         self, *, node: Any, obj: griffe.Object, agent: Any, **kwargs: Any
@@ -35,7 +35,7 @@ class NodeKeeper(griffe.Extension):
             functions.append(obj)
 
     def on_module_members(self, *, mod: griffe.Module, **kwargs: Any) -> None:
-        """Take functions that belong to classes out of their module."""
+        """Take functions that belong to classes out; note what `*` is imported from."""
         functions: list[griffe.Function] = mod.extra[OWN].get("functions", [])
         plain = {one.name: one for one in functions if not is_patch(one)}
         patches = [one for one in functions if is_patch(one)]
@@ -45,6 +45,9 @@ class NodeKeeper(griffe.Extension):
                 del mod.members[patch.name]
                 if patch.name in plain:
                     mod.set_member(patch.name, plain[patch.name])
+        aliases = (one for one in mod.members.values() if isinstance(one, griffe.Alias))
+        stars = [one.target_path for one in aliases if one.name.endswith("/*")]
+        mod.extra[OWN]["stars"] = stars[::-1]
 
 
 def is_patch(function: griffe.Function) -> bool:
@@ -65,6 +68,12 @@ def patches_of(module: griffe.Module) -> list[griffe.Function]:
     """Return the functions of a module that belong to classes, in their order."""
     patches: list[griffe.Function] = module.extra[OWN].get("patches", [])
     return patches
+
+
+def stars_of(module: griffe.Object) -> list[str]:
+    """Return the modules that a module imports everything from, the last one first."""
+    stars: list[str] = module.extra[OWN].get("stars", [])
+    return stars
 
 
 def lines_of(found: griffe.Object) -> list[str]:
@@ -89,9 +98,11 @@ class Library:
         self.modules = griffe.ModulesCollection()
         self.visited: dict[str, griffe.Module | None] = {}
         self.pending: set[str] = set()  # what is being read: to go round ends there
+        self.passed_on: dict[tuple[str, str], str] = {}
 
     def add(self, name: str, text: str) -> griffe.Module:
         """Visit the text of a module, in place of its file."""
+        self.passed_on.clear()
         old = self.visited.get(name)
         lines = text.split("\n")
         if old is not None and lines_of(old) == lines:
@@ -197,12 +208,19 @@ class Library:
                 one = scope.members[name]
                 return one.target_path if isinstance(one, griffe.Alias) else one.path
             if scope.is_module:
-                found = self.member(scope, name)
-                if found is not None:
-                    return found if isinstance(found, str) else found.path
-                break
+                return self.pass_on(name, scope)
             scope = scope.parent
         return name if hasattr(builtins, name) else ""
+
+    def pass_on(self, name: str, module: griffe.Object) -> str:
+        """Return what a name that a module does not bind itself stands for there."""
+        if (path := self.passed_on.get((module.path, name))) is None:
+            found = self.member(module, name)
+            path = name if hasattr(builtins, name) else ""
+            if found is not None:
+                path = found if isinstance(found, str) else found.path
+            self.passed_on[module.path, name] = path
+        return path
 
     def bases(self, one: griffe.Class) -> list[griffe.Class]:
         """Return the bases of a class that the library knows."""
@@ -236,14 +254,7 @@ class Library:
         return [found[path] for path in order(one, frozenset([one.path]))]
 
 
-# %% stars_of
-def stars_of(module: griffe.Object) -> Iterator[str]:
-    """Yield the modules that a module imports everything from, the last one first."""
-    for name, one in reversed([*module.members.items()]):
-        if isinstance(one, griffe.Alias) and name.endswith("/*"):
-            yield one.target_path
-
-
+# %% visit
 def visit(name: str, file: str, text: str, **more: Any) -> griffe.Module:
     """Visit the text of a module; one that does not compile has no members."""
     extensions = griffe.load_extensions(NodeKeeper)

@@ -21,6 +21,9 @@ __all__ = [
     "Page",
     "PageError",
     "to_json",
+    "write_block",
+    "write_symbol",
+    "list_fields",
     "BLOCKS",
     "from_json",
     "read_block",
@@ -172,11 +175,29 @@ class PageError(LitmlError):
 
 # %% to_json
 def to_json(page: Page) -> dict[str, Any]:
-    """Return the page as a tree for JSON."""
-    tree = asdict(page)
-    for block, data in zip(page.blocks, tree["blocks"], strict=True):
-        data["type"] = type(block).__name__
+    """Return the page as a tree for JSON; what outputs hold is not copied."""
+    blocks = [write_block(block) for block in page.blocks]
+    symbols = [write_symbol(symbol) for symbol in page.symbols]
+    return {**list_fields(page), "blocks": blocks, "symbols": symbols}
+
+
+def write_block(block: Block) -> dict[str, Any]:
+    """Return one block as a tree."""
+    tree = {"type": type(block).__name__, **list_fields(block)}
+    if isinstance(block, ApiCard):
+        tree["symbol"] = write_symbol(block.symbol)
     return tree
+
+
+def write_symbol(symbol: Symbol) -> dict[str, Any]:
+    """Return one symbol as a tree."""
+    params = [list_fields(one) for one in symbol.signature_params]
+    return {**list_fields(symbol), "signature_params": params}
+
+
+def list_fields(value: Block | Page | Parameter | Symbol) -> dict[str, Any]:
+    """Return the fields of a dataclass by their names, as they are."""
+    return {name: getattr(value, name) for name in value.__slots__}
 
 
 # %% from_json

@@ -5,7 +5,7 @@ done at a time.
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import griffe
@@ -187,9 +187,8 @@ def render_one(order: Order, shop: Shop, directory: Directory) -> Result:
     entries = index_page(f"{page.name}.html", page.title, rendered.texts)
     html, markdown = smooth(rendered.html), page_markdown(page)
     content = make_key(html, markdown, repr(entries), repr(page.symbols))
-    found = [asdict(entry) for entry in entries]
     glances = {symbol.name: glance(symbol).split("\n", 1) for symbol in page.symbols}
-    kept = {"html": html, "markdown": markdown, "entries": found, "glances": glances}
+    kept = {"html": html, "markdown": markdown, "entries": entries, "glances": glances}
     Store(shop.store).write(rendered_entry(order.source.path), content, kept)
     outline = make_outline(page.name, order.source.path, rendered)
     return Result(order.key, content, rendered.asked, tuple(assets), outline)
