@@ -366,8 +366,11 @@ def is_served(index: Index, project: str, name: str, digest: str) -> bool:
 def refuse(answer: Answer, name: str) -> ReleaseError:
     """Return the error for a file that the index does not want."""
     if answer.status in (401, 403):
-        hint = "set TWINE_USERNAME=__token__ and TWINE_PASSWORD; then the same command"
-        message = f"the index does not know the credentials: {answer.reason}"
+        hint = (
+            "set TWINE_USERNAME=__token__ and TWINE_PASSWORD, then the same command;"
+            " if the name is another project's, `--abort` and choose one"
+        )
+        message = f"the credentials will not do: {answer.reason}"
         return ReleaseError("E_AUTH", message, hint=hint)
     message = f"the index refuses {name}: {answer.reason}"
     hint = "if it will not change its mind: `litml release --abort`, and the next patch"

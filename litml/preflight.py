@@ -20,7 +20,7 @@ from litml.indexes import Index, choose_index, known_repositories, list_files, s
 from litml.journal import ReleaseError, redact_values
 from litml.notebook import Location
 from litml.package import export_project
-from litml.project import ConfigError, Kind, Project, check_table
+from litml.project import ConfigError, Kind, Project, check_table, read_toml
 from litml.signing import is_signed, try_signature
 from litml.tidy import clean_project
 from litml.version import (
@@ -338,9 +338,27 @@ def check_metadata(look: Look) -> Iterator[ReleaseError]:
         hint = "an index takes only names and versions"
         message = f"a dependency is an address: {', '.join(direct)}"
         yield ReleaseError("E_DIRECT_URL", message, hint=hint)
+
+
+# ### The build
+# %% check_build
+def check_build(look: Look) -> Iterator[ReleaseError]:
+    """Is there room for a build, and would a workflow build the same bytes?"""
     if shutil.disk_usage(find_repository(look.root).common_dir).free < 200 << 20:
         hint = "make room for 200 MB"
         yield ReleaseError("E_DISK", "the disk is nearly full", hint=hint)
+    table = read_toml(look.root / "pyproject.toml").get("build-system", {})
+    loose = find_loose(table.get("requires", ["setuptools"]))  # PEP 518's default
+    if loose and look.settings.publish == "ci":
+        hint = 'in [build-system], such as `requires = ["hatchling>=1.33,<1.34"]`'
+        message = f"the workflow may build with another {', '.join(loose)}: limit it"
+        yield ReleaseError("E_BACKEND", message, hint=hint)
+
+
+def find_loose(requires: list[str]) -> list[str]:
+    """Return the requirements that any later version meets."""
+    limited = re.compile("==|~=|<")
+    return [one for one in requires if not limited.search(one.partition(";")[0])]
 
 
 # ### The index
@@ -414,7 +432,7 @@ def check_credentials(look: Look, index: Index) -> Iterator[ReleaseError]:
         message = f"there are no credentials for {index.upload}"
         yield ReleaseError("E_NO_TOKEN", message, hint=hint)
     else:
-        message = f"{index.upload} does not know the credentials: {answer.reason}"
+        message = f"the credentials will not do for {index.upload}: {answer.reason}"
         yield ReleaseError("E_AUTH", message, hint=hint)
 
 
@@ -461,6 +479,7 @@ CHECKS: tuple[Check, ...] = (
     check_notebooks,
     check_version,
     check_metadata,
+    check_build,
     check_index,
 )
 

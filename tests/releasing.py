@@ -204,7 +204,7 @@ def reset(one: BaseHTTPRequestHandler) -> None:
 
 
 PYPROJECT = """[build-system]
-requires = ["hatchling"]
+requires = ["hatchling<2"]
 build-backend = "hatchling.build"
 
 [project]

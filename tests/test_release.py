@@ -9,6 +9,7 @@ import errno
 import gzip
 import json
 import os
+import re
 import shutil
 import signal
 import ssl
@@ -22,6 +23,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -45,6 +47,7 @@ from litml.from_tag import read_promise, release_tag
 from litml.indexes import Index, list_files, send_file
 from litml.journal import ReleaseError
 from litml.loopback import LoopbackIndex
+from litml.notebook import LitmlError
 from litml.project import ConfigError
 from litml.release import (
     Events,
@@ -355,6 +358,34 @@ def shallow(project: Project) -> None:
         project.git("config", key, value)
 
 
+def picking(project: Project) -> None:
+    """Stop a cherry-pick in the middle."""
+    project.git("switch", "--quiet", "--create", "side")
+    edit(project, "README.md", "#", "##")
+    project.commit()
+    project.git("switch", "--quiet", "main")
+    edit(project, "README.md", "#", "###")
+    push(project)
+    command = ["git", "cherry-pick", "side"]
+    subprocess.run(command, cwd=project.root, env=ENVIRONMENT, capture_output=True)
+
+
+def unclean(project: Project) -> None:
+    path = project.root / "nbs/01_core.ipynb"
+    path.write_text(json.dumps(json.loads(path.read_text()), indent=4))
+    push(project)
+
+
+def lose_remote(project: Project) -> None:
+    project.git("remote", "set-url", "origin", str(project.root / "nowhere"))
+
+
+def publish_in_ci(project: Project) -> None:
+    edit(project, "pyproject.toml", '"hatchling<2"', '"hatchling"')
+    edit(project, "pyproject.toml", "test = false\n", 'test = false\npublish = "ci"\n')
+    push(project)
+
+
 WRONG: dict[str, tuple[Callable[[Project], object], list[str]]] = {
     "a modified file": (lambda p: p.write("README.md", "# new\n"), ["E_DIRTY"]),
     "an untracked file": (lambda p: p.write(".env", "KEY=1"), ["E_DIRTY"]),
@@ -364,6 +395,10 @@ WRONG: dict[str, tuple[Callable[[Project], object], list[str]]] = {
     "a commit that is not pulled": (behind, ["E_BEHIND"]),
     "both": (diverged, ["E_DIVERGED"]),
     "in the middle of a merge": (merging, ["E_DIRTY", "E_MIDOP"]),
+    "in the middle of a cherry-pick": (picking, ["E_DIRTY", "E_MIDOP"]),
+    "no remote": (lose_remote, ["E_REMOTE"]),
+    "notebooks that are not clean": (unclean, ["E_CLEAN"]),
+    "a back end that changes": (publish_in_ci, ["E_BACKEND"]),
     "a shallow clone": (shallow, ["E_SHALLOW"]),
     "a forgotten export": (change_notebook, ["E_SYNC"]),
     "a stale local tag": (lambda p: p.git("tag", "v0.2.0"), ["E_TAG_LOCAL"]),
@@ -438,6 +473,56 @@ def test_credentials_are_tried_before_anything_is_done(
 def test_an_index_that_is_down(project: Project, proxy: Proxy, action: str) -> None:
     proxy.faults.append(Fault("GET", PAGE, action))
     assert codes(project) == ["E_INDEX_UNREACHABLE"]
+
+
+def test_an_index_that_nobody_knows(project: Project) -> None:
+    edit(project, "pyproject.toml", 'index = "http', 'index = "nowhere"\n# "http')
+    push(project)
+    assert codes(project) == ["E_INDEX"]
+
+
+def test_nobody_releases(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    project.git("config", "--unset", "user.email")
+    look = project.look(GIT_AUTHOR_NAME="")
+    with quick(send_file=send_here), pytest.raises(ExceptionGroup) as caught:
+        release_project(look)
+    assert [error.code for error in caught.value.exceptions] == ["E_IDENTITY"]  # type: ignore[attr-defined]
+
+
+def test_an_index_that_talks_nonsense(project: Project) -> None:
+    kind = "application/vnd.pypi.simple.v1+json"
+    with quick(fetch=lambda page, tries: (b"[]", kind, page)):
+        assert codes(project) == ["E_INDEX"]
+
+
+def test_what_a_release_needs_here(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Room on the disk, and twine."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=9))
+    with quick(find_spec=lambda name: None):
+        assert codes(project) == ["E_DISK", "E_TOOLS"]
+
+
+def test_outside_of_a_repository(project: Project) -> None:
+    shutil.rmtree(project.root / ".git")
+    for words in (["minor"], ["--status"], ["--abort"], ["--dry-run"]):
+        done = project.litml("release", *words)
+        assert done.returncode == 2
+        assert "not a git repository" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_a_name_that_is_somebody_elses(project: Project, proxy: Proxy) -> None:
+    """An index says so when it is sent a file; nothing is public then."""
+    proxy.faults.append(Fault("POST", POST, "status:403", skip=1))
+    with quick(**FAST), pytest.raises(ReleaseError, match="E_AUTH") as caught:
+        project.release()
+    assert "another project's" in str(caught.value.hint)
+    assert served(project, proxy) == []
+    assert "tag was removed" in abort_project(project.look().project)
 
 
 def test_a_secret_in_the_notes(
@@ -541,6 +626,83 @@ def test_a_wheel_that_does_not_import_is_not_pushed(project: Project) -> None:
     abort_project(project.look().project)
     is_untouched(project, refs)
     assert project.snapshot() == before
+
+
+HOOK = """
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from pathlib import Path
+
+class CustomBuildHook(BuildHookInterface):
+    def initialize(self, version, build_data):
+        Path(self.root, "tiny/when.txt").write_text("now")
+"""
+
+
+def add_hook(project: Project) -> None:
+    project.write("hatch_build.py", HOOK)
+    add_to_pyproject(project, "[tool.hatch.build.hooks.custom]\n")
+
+
+def add_script(project: Project) -> None:
+    add_to_pyproject(project, '[project.scripts]\ntiny = "tiny.core:main"\n')
+
+
+def add_bad_readme(project: Project) -> None:
+    project.git("mv", "README.md", "README.rst")
+    project.write("README.rst", "Tiny\n====\n\n.. nothing:: of the kind\n")
+    edit(project, "pyproject.toml", "README.md", "README.rst")
+
+
+def add_to_pyproject(project: Project, text: str) -> None:
+    path = project.root / "pyproject.toml"
+    path.write_text(f"{path.read_text()}\n{text}")
+
+
+@slow
+@pytest.mark.parametrize(
+    ("spoil", "code", "word"),
+    [
+        (add_hook, "E_WHEEL_CONTENT", "tiny/when.txt"),
+        (add_bad_readme, "E_METADATA", "long_description"),
+        (add_script, "E_SMOKE", "console_scripts `tiny`"),
+    ],
+)
+def test_what_only_the_artifacts_show(
+    project: Project, spoil: Callable[[Project], None], code: str, word: str
+) -> None:
+    """A hook that adds a file, a readme that cannot be shown, a script of nothing."""
+    spoil(project)
+    push(project)
+    refs = project.remote_refs()
+    with pytest.raises(ReleaseError) as caught:
+        project.release()
+    assert caught.value.code == code
+    assert word in caught.value.message
+    assert project.remote_refs() == refs
+
+
+def test_an_artifact_that_is_too_large(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stages, "LIMIT", 10)
+    assert stopped(project, verify=stages.verify) == "E_WHEEL_CONTENT"
+
+
+def test_a_version_that_breaks_the_export(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And any other error of the project itself: the stage stops, nothing is pushed."""
+    found = SimpleNamespace(problems=[LitmlError("two of a name")], stale=[])
+    refs = project.remote_refs()
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "export_project", lambda project: found)
+        assert stopped(project) == "E_EXPORT"
+
+    def fail(release: Any) -> dict[str, Any]:
+        raise LitmlError("not a project")
+
+    assert stopped(project, verify=fail) == "E_PROJECT"
+    assert project.remote_refs() == refs
 
 
 def test_an_artifact_that_was_changed_is_not_sent(
@@ -737,6 +899,22 @@ def test_a_torn_line_of_the_journal_is_cut_off(project: Project, proxy: Proxy) -
     finish(project)
     is_complete(project, proxy)
     assert all(json.loads(line) for line in journal.read_text().splitlines())
+
+
+def test_a_damaged_journal(project: Project) -> None:
+    """It is not guessed what was done; and without one there is nothing to undo."""
+    done = project.litml("release", "--abort")
+    assert done.returncode == 1 and "(E_NONE)" in done.stderr
+    assert stopped(project, smoke=lambda release: stop_here()) == "E_SYSTEM"
+    [journal] = (project.root / ".git/litml/release").glob("*/journal.jsonl")
+    journal.write_text("{half\n" + journal.read_text())
+    for words in (["minor"], ["--status"], ["--abort"]):
+        done = project.litml("release", *words)
+        assert done.returncode == 1 and "(E_JOURNAL)" in done.stderr
+
+
+def stop_here() -> dict[str, Any]:
+    raise OSError(errno.EIO, "Input/output error")
 
 
 # The remote --------------------------------------------------------------------------
@@ -1032,11 +1210,7 @@ def test_a_work_tree_that_is_held_open_when_it_is_made_again(
 ) -> None:
     """It stops, with nothing public, and the same command goes on later."""
     refs = project.remote_refs()
-
-    def fail(release: Any) -> dict[str, Any]:
-        raise OSError(errno.EIO, "Input/output error")
-
-    assert stopped(project, smoke=fail) == "E_SYSTEM"
+    assert stopped(project, smoke=lambda release: stop_here()) == "E_SYSTEM"
     [tree] = (project.root / ".git/litml/release").glob("*/tree")
     (tree / ".git").unlink()
     with pytest.MonkeyPatch.context() as patch:
@@ -1540,6 +1714,21 @@ def test_a_second_index_is_looked_at_alike(
                     return begun(release)
 
             assert stopped(project, upload=upload) == "E_CONFLICT"
+
+
+def test_every_reason_to_stop_is_tried() -> None:
+    """Each code that the chapters raise is expected by a test of this folder."""
+    folder = Path(__file__).parent
+    chapters = folder.parent.joinpath("litml").glob("*.py")
+    raised = {
+        code
+        for path in chapters
+        for code in re.findall(r"ReleaseError\(\s*\"(E_\w+)\"", path.read_text("utf-8"))
+    }
+    tests = "".join(path.read_text("utf-8") for path in folder.glob("test_release*.py"))
+    expected = set(re.findall(r"E_[A-Z_]+", tests))
+    assert len(raised) > 30
+    assert raised - expected == set()
 
 
 def test_a_second_index_is_a_text(project: Project) -> None:
