@@ -37,7 +37,8 @@ class Average:
         if not 0 <= self.decay < 1 or self.start < 0:
             message = f"Average(decay={self.decay}, start={self.start})"
             raise TrainError(message, "a decay is below 1: 0.999 averages 1000 steps")
-        self.move = get_ema_multi_avg_fn(self.decay)  # type: ignore[no-untyped-call]
+        make_move: Any = get_ema_multi_avg_fn  # torch gives it no types
+        self.move = make_move(self.decay)
 
     def on_fit_start(self, run: Run) -> None:
         """List the tensors, and make place for their averages."""

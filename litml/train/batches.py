@@ -3,21 +3,29 @@
 
 import signal
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from itertools import islice
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset, IterableDataset, get_worker_info
+from torch import Tensor
+from torch.utils.data import (
+    Dataset,
+    IterableDataset,
+    TensorDataset,
+    get_worker_info,
+)
 from torchdata.stateful_dataloader import StatefulDataLoader
 
-from litml.train.device import Generators, TrainError, seed_everything
+from litml.train.device import Generators, TrainError, move, seed_everything
 
 __all__ = [
     "find_generators",
     "Batches",
     "Seeded",
+    "Rows",
     "make_loader",
+    "can_pin",
     "ignore_interrupts",
 ]
 
@@ -129,6 +137,15 @@ class Seeded(Dataset[Any]):
         return [self.data[index] for index in indices]
 
 
+# %% rows
+class Rows(TensorDataset):
+    """Tensors in memory: the rows of a batch are taken at once, not one by one."""
+
+    def __getitems__(self, indices: list[int]) -> list[Tensor]:
+        rows = torch.tensor(indices)
+        return [one[move(rows, one.device)] for one in self.tensors]
+
+
 # %% make-loader
 def make_loader(
     dataset: Dataset[Any],
@@ -140,9 +157,15 @@ def make_loader(
     drop_last: bool = False,
     collate: Callable[[list[Any]], Any] | None = None,
 ) -> StatefulDataLoader[Any]:
-    """Return a loader that knows its place; batches go to pinned memory for a GPU."""
+    """Return a loader that knows its place; batches go to pinned memory for a GPU.
+
+    Raises `TrainError` for data without a sample.
+    """
+    if isinstance(dataset, Sized) and not len(dataset):
+        raise TrainError("the data set is empty", "is it the right folder, or split?")
+    if type(dataset) is TensorDataset and collate is None:
+        dataset, collate = Rows(*dataset.tensors), list
     has_place = isinstance(dataset, IterableDataset) or hasattr(dataset, "state_dict")
-    is_pinned = torch.accelerator.is_available() and not torch.mps.is_available()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "'set_vital' is deprecated")
         return StatefulDataLoader(
@@ -154,8 +177,15 @@ def make_loader(
             collate_fn=collate,
             worker_init_fn=ignore_interrupts,
             generator=torch.Generator().manual_seed(seed),
-            pin_memory=is_pinned,
+            pin_memory=can_pin(dataset),
         )
+
+
+def can_pin(dataset: Dataset[Any]) -> bool:
+    """Is there a GPU, and the data not there already?"""
+    tensors = dataset.tensors if isinstance(dataset, TensorDataset) else ()
+    is_near = all(one.device.type == "cpu" for one in tensors)
+    return is_near and torch.accelerator.is_available() and not torch.mps.is_available()
 
 
 def ignore_interrupts(worker: int) -> None:

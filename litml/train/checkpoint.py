@@ -37,8 +37,9 @@ class Checkpoint:
             raise TrainError(f"mode `{self.mode}`", "it is `min` or `max`")
 
     def on_fit_start(self, run: Run) -> None:
-        """Forget the best of another training."""
+        """Forget the best of another training; a folder in vain is told now."""
         self.best = None
+        Path(self.folder).mkdir(parents=True, exist_ok=True)
 
     def on_step_end(self, run: Run) -> None:
         """Save every so many steps, and before the training is left."""

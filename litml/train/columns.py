@@ -4,6 +4,7 @@ numbers scaled, categories and words numbered.
 """
 
 import re
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -136,7 +137,8 @@ def find_names(data: Any) -> list[Any] | None:
 State = TypeVar("State")
 
 
-class Step(Generic[State]):
+@dataclass(frozen=True)
+class Step(ABC, Generic[State]):
     """What is done to a table: options, what is learned, and how that is applied.
 
     Subclasses are frozen dataclasses whose options JSON can hold.
@@ -144,13 +146,13 @@ class Step(Generic[State]):
 
     version: ClassVar[int] = 1  # another one when the meaning of a state changes
 
+    @abstractmethod
     def learn(self, table: Table) -> State:
         """Return what the training data teach, as plain data."""
-        raise NotImplementedError
 
+    @abstractmethod
     def apply(self, table: Table, state: State) -> Table:
         """Return the table after this step; the one given stays as it is."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -171,13 +173,13 @@ class ColumnStep(Step[dict[str, State]]):
         }
         return {**table, **changed}
 
+    @abstractmethod
     def learn_column(self, name: str, values: Array) -> State:
         """Return what one column of the training data teaches, as plain data."""
-        raise NotImplementedError
 
+    @abstractmethod
     def apply_column(self, name: str, values: Array, state: State) -> Array:
         """Return the changed column."""
-        raise NotImplementedError
 
 
 # %% find_columns

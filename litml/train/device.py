@@ -3,7 +3,7 @@
 
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -13,6 +13,8 @@ __all__ = [
     "TrainError",
     "choose_device",
     "move",
+    "change_tensors",
+    "rebuild",
     "PRECISIONS",
     "make_context",
     "make_scaler",
@@ -56,17 +58,27 @@ def choose_device(name: str | torch.device | None = None) -> torch.device:
 
 # %% move
 def move(value: Any, device: torch.device) -> Any:
-    """Return the tensors in nested tuples, lists and dictionaries on a device.
+    """Return the tensors in nested tuples, lists and mappings on a device.
 
     From pinned memory the copy runs beside the computation.
     """
+    return change_tensors(value, lambda one: one.to(device, non_blocking=True))
+
+
+def change_tensors(value: Any, change: Callable[[torch.Tensor], Any]) -> Any:
+    """Return nested tuples, lists and mappings with their tensors changed."""
     if isinstance(value, torch.Tensor):
-        return value.to(device, non_blocking=True)
-    if isinstance(value, dict):
-        return {key: move(one, device) for key, one in value.items()}
+        return change(value)
+    if isinstance(value, Mapping):
+        return {key: change_tensors(one, change) for key, one in value.items()}
     if isinstance(value, tuple | list):
-        return type(value)([move(one, device) for one in value])
+        return rebuild(value, [change_tensors(one, change) for one in value])
     return value
+
+
+def rebuild(like: Any, items: list[Any]) -> Any:
+    """Return a tuple, named tuple or list of other items."""
+    return type(like)(*items) if hasattr(like, "_fields") else type(like)(items)
 
 
 # ## Precision

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.parameter import is_lazy
 
-from litml.train.device import TrainError
+from litml.train.device import TrainError, rebuild
 
 __all__ = [
     "GraphError",
@@ -33,7 +33,6 @@ __all__ = [
     "make_item",
     "explain",
     "replace",
-    "rebuild",
     "find_all",
     "find_symbols",
     "refuse_change",
@@ -115,12 +114,13 @@ class SymbolicTensor(Tensor):
 
     call: Call
 
-    @property
+    @property  # torch declares an attribute
     def shape(self) -> Any:  # type: ignore[override]
         """The sizes; what is only known when the network runs is a name."""
         with torch._C.DisableTorchFunctionSubclass():
             return name_sizes(self.size())
 
+    # torch declares one without a type for the argument.
     def __repr__(self, *, tensor_contents: object = None) -> str:  # type: ignore[override]
         return f"{type(self).__name__}({show_sizes(self.shape)}, {self.dtype})"
 
@@ -230,11 +230,6 @@ def replace(value: Any, kind: type, change: Callable[[Any], Any]) -> Any:
     return value
 
 
-def rebuild(like: Any, items: list[Any]) -> Any:
-    """Return a tuple, named tuple or list of other items."""
-    return type(like)(*items) if hasattr(like, "_fields") else type(like)(items)
-
-
 def find_all(value: Any, kind: type) -> list[Any]:
     """Return what is of a kind in nested arguments."""
     found: list[Any] = []
@@ -272,7 +267,10 @@ def is_symbolic(value: object) -> bool:
 def function_name(function: Callable[..., Any]) -> str:
     """Return what a function of tensors is called; an attribute is read by one too."""
     name: str = function.__name__
-    return function.__self__.__name__ if name == "__get__" else name  # type: ignore[attr-defined]
+    if name == "__get__":  # a method of the attribute's descriptor
+        owner: Any = getattr(function, "__self__", None)
+        name = owner.__name__
+    return name
 
 
 # ## Inputs
@@ -366,7 +364,8 @@ def build_network(
     names = check_inputs(inputs, calls)
     layers = check_layers(calls, names)
     graph = fx.Graph()
-    nodes = {one.call: graph.placeholder(one.call.target) for one in inputs}  # type: ignore[attr-defined]
+    starts = [one.call for one in find_symbols(inputs)]
+    nodes = {one: graph.placeholder(str(one.target)) for one in starts}
     for call in calls:
         if call not in nodes:
             nodes[call] = add_node(graph, call, nodes)

@@ -192,15 +192,16 @@ class LiveCurves:
         """Show the curves in place of those before."""
         if not run.history or not is_notebook() or run.world.rank:
             return
-        from IPython.display import Image, display
+        import IPython.display
 
+        shown: Any = IPython.display  # which has no types
         file = io.BytesIO()
         draw_curves(run.history).savefig(file, format="png", dpi=100)
         names = ", ".join(find_names(run.history))
         alt = f"{names} over {len(run.history)} epochs"
-        image = Image(file.getvalue(), alt=alt)  # type: ignore[no-untyped-call]
+        image = shown.Image(file.getvalue(), alt=alt)
         if self.handle is None:
-            self.handle = display(image, display_id=True)  # type: ignore[no-untyped-call]
+            self.handle = shown.display(image, display_id=True)
         else:
             self.handle.update(image)
         self.drawn = time.monotonic()

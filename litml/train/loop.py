@@ -19,8 +19,10 @@ from litml.train.batches import Batches, find_generators
 from litml.train.device import (
     Generators,
     TrainError,
+    change_tensors,
     choose_device,
     move,
+    rebuild,
     seed_everything,
 )
 from litml.train.events import Method, Run, Stateful, find_methods, fire
@@ -32,10 +34,12 @@ __all__ = [
     "Interrupt",
     "catch_interrupt",
     "Trainer",
+    "join_outputs",
     "evaluating",
     "Loop",
     "start",
     "make_loop",
+    "check_optimizer",
     "list_parts",
     "fail",
 ]
@@ -118,8 +122,11 @@ class Trainer(Stepper):
             raise TrainError("the loader to evaluate with is empty")
         return totals.read(self.world.total)
 
-    def predict(self, loader: Iterable[Any]) -> Tensor:
-        """Return the outputs, on the processor; targets in the loader are ignored."""
+    def predict(self, loader: Iterable[Any]) -> Any:
+        """Return the outputs, on the processor; targets in the loader are ignored.
+
+        Tuples and mappings that the model returns are kept, of whole tensors.
+        """
         device = choose_device(self.device)
         outputs = []
         with evaluating(self.model):
@@ -127,8 +134,22 @@ class Trainer(Stepper):
                 inputs = batch[0] if isinstance(batch, tuple | list) else batch
                 with self.context:
                     output = call_model(self.forward, move(inputs, device))
-                outputs.append(output.cpu())
-        return torch.cat(outputs)
+                outputs.append(change_tensors(output, Tensor.cpu))
+        if not outputs:
+            raise TrainError("the loader to predict with is empty")
+        return join_outputs(outputs)
+
+
+def join_outputs(parts: Sequence[Any]) -> Any:
+    """Return what a model made of several batches as if it had been one."""
+    first = parts[0]
+    if isinstance(first, Mapping):
+        return {key: join_outputs([one[key] for one in parts]) for key in first}
+    if isinstance(first, tuple | list):
+        return rebuild(first, [join_outputs(one) for one in zip(*parts, strict=True)])
+    if not isinstance(first, Tensor):
+        return list(parts)
+    return torch.cat([one if one.ndim else one[None] for one in parts])
 
 
 @contextmanager
@@ -228,7 +249,8 @@ class Loop:
             hint = "an iterator can be gone through once: give a list or a loader"
             raise TrainError(f"the loader was empty in epoch {self.run.epoch}", hint)
         (loss,) = read_means({"": self.seen}, self.trainer.world.total).values()
-        if not isfinite(loss):
+        before = [one.get("train_loss", 0.0) for one in self.run.history]
+        if not isfinite(loss) and all(map(isfinite, before)):  # told once
             text = f"train_loss is {loss} in epoch {self.run.epoch}"
             hint = "a lower learning rate or `clip` may help"
             warnings.warn(f"{text}: {hint}", stacklevel=4)
@@ -262,6 +284,7 @@ def make_loop(
     """Return a loop that is ready to start; raises `TrainError`."""
     if trainer.accumulate < 1:
         raise TrainError(f"accumulate={trainer.accumulate}", "1: each batch is a step")
+    check_optimizer(trainer)
     device = choose_device(trainer.device)
     run = Run(trainer.model, trainer.optimizer, trainer.schedule, device, epochs)
     run.world = trainer.world
@@ -271,6 +294,18 @@ def make_loop(
     loop = Loop(trainer, run, methods, Batches(train, device), valid, Mean(device))
     run.parts = list_parts(loop)
     return loop
+
+
+def check_optimizer(trainer: Trainer) -> None:
+    """Raise `TrainError` if the optimizer changes nothing of model and loss."""
+    modules = [
+        one for one in (trainer.model, trainer.loss) if isinstance(one, nn.Module)
+    ]
+    known = {id(one) for module in modules for one in module.parameters()}
+    groups = trainer.optimizer.param_groups
+    if not any(id(one) in known for group in groups for one in group["params"]):
+        hint = "make the optimizer last, from the model that the trainer is given"
+        raise TrainError("the optimizer has no parameter of the model", hint)
 
 
 def list_parts(loop: Loop) -> dict[str, Stateful]:
@@ -297,7 +332,8 @@ def fail(loop: Loop, error: BaseException) -> None:
     """Say where an exception is from, and let callbacks save what they can."""
     loop.run.error = error
     name_layer(error, loop.run.model)
-    if isinstance(error, torch.OutOfMemoryError):
+    is_memory = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    if is_memory or "DefaultCPUAllocator" in str(error):
         error.add_note("hint: a smaller batch with `accumulate`, or half `precision`")
     try:
         fire(loop.methods["on_exception"], loop.run)

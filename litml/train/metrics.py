@@ -80,7 +80,9 @@ class Totals:
         self, metrics: Mapping[str, Measure | Metric], device: torch.device
     ) -> None:
         self.objects = {k: m for k, m in metrics.items() if isinstance(m, Metric)}
-        self.measures = {k: m for k, m in metrics.items() if k not in self.objects}
+        self.measures: dict[str, Callable[..., Any]] = {
+            k: m for k, m in metrics.items() if not isinstance(m, Metric)
+        }
         self.means = {name: Mean(device) for name in ("loss", *self.measures)}
         for metric in self.objects.values():
             if isinstance(metric, nn.Module):
@@ -91,8 +93,7 @@ class Totals:
         """Count a batch."""
         self.means["loss"].add(loss, weight)
         for name, measure in self.measures.items():
-            value = torch.as_tensor(measure(output, target))  # type: ignore[operator]
-            self.means[name].add(value, weight)
+            self.means[name].add(torch.as_tensor(measure(output, target)), weight)
         for metric in self.objects.values():
             metric.update(output, target)
 

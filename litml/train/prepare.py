@@ -169,7 +169,7 @@ def save_pipeline(pipeline: Pipeline, path: Path) -> None:
         {
             "step": type(step).__name__,
             "version": step.version,
-            "options": asdict(step),  # type: ignore[call-overload]
+            "options": asdict(step),
             "state": state,
         }
         for step, state in zip(pipeline.steps, pipeline.states, strict=True)
@@ -186,7 +186,14 @@ def save_pipeline(pipeline: Pipeline, path: Path) -> None:
 
 
 # %% load
-STEPS = (Standardise, Impute, Ordinal, OneHot, Vocabulary, Join)
+STEPS: tuple[type[Step[Any]], ...] = (
+    Standardise,
+    Impute,
+    Ordinal,
+    OneHot,
+    Vocabulary,
+    Join,
+)
 
 
 def load_pipeline(path: Path, own: Sequence[type[Step[Any]]] = ()) -> Pipeline:

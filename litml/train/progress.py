@@ -126,11 +126,12 @@ class Table:
 
     def update(self) -> None:
         """Bring the cell's output up to date."""
-        from IPython.display import display
+        import IPython.display
 
+        shown: Any = IPython.display  # which has no types
         bundle = {"text/plain": self.to_text(), "text/html": self.to_html()}
         if self.handle is None:
-            self.handle = display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+            self.handle = shown.display(bundle, raw=True, display_id=True)
         else:
             self.handle.update(bundle, raw=True)
 

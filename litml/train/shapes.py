@@ -159,9 +159,9 @@ def is_star(axis: str) -> bool:
 
 def match_numbers(left: Any, right: Any) -> None:
     """Refuse a tensor of whole numbers where one of fractions is taken."""
-    kinds = [getattr(one, "dtypes", None) for one in (left, right)]
+    kinds: list[Any] = [getattr(one, "dtypes", None) for one in (left, right)]
     known = all(isinstance(one, tuple) for one in kinds)  # Shaped says nothing
-    if known and not set(kinds[0]) & set(kinds[1]):  # type: ignore[arg-type]
+    if known and not set(kinds[0]) & set(kinds[1]):
         names = [one.dtype.__name__ for one in (left, right)]
         raise Mismatch(f"{names[0]} is not {names[1]}")
 

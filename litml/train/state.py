@@ -73,7 +73,8 @@ def name_state(folder: Path, world: World) -> Path:
 def write_parts(path: Path, run: Run) -> None:
     """Write everything but the weights; what cannot be read back is refused now."""
     parts = {name: part.state_dict() for name, part in run.parts.items()}
-    state = {"step": run.step, "history": run.history, "parts": parts}
+    kinds = {name: type(part).__name__ for name, part in run.parts.items()}
+    state = {"step": run.step, "history": run.history, "parts": parts, "kinds": kinds}
     torch.save(state, path)
     try:
         torch.load(path, "cpu", weights_only=True, mmap=True)
@@ -117,7 +118,8 @@ def read_file(path: Path) -> Any:
         return torch.load(path, "cpu", weights_only=True)
     except Exception as error:
         first = str(error).partition("\n")[0]
-        raise TrainError(f"{path} cannot be read: {first}", "is it damaged?") from error
+        hint = "it may be damaged; `resume` also takes a state beside it"
+        raise TrainError(f"{path} cannot be read: {first}", hint) from error
 
 
 def read_state(folder: Path, world: World) -> dict[str, Any]:
@@ -135,7 +137,9 @@ def read_state(folder: Path, world: World) -> dict[str, Any]:
         warnings.warn(f"{text}: it may not go on bit for bit", stacklevel=2)
     path = name_state(folder, world)
     state = read_file(path)
-    if not isinstance(state, dict) or not {"step", "history", "parts"} <= set(state):
+    if not isinstance(state, dict) or not {"step", "history", "parts", "kinds"} <= set(
+        state
+    ):
         raise TrainError(f"{path} is no state of a training")
     return state
 
@@ -161,6 +165,10 @@ def restore(run: Run, folder: Path, state: dict[str, Any]) -> None:
         if name not in saved:
             hint = "the training that wrote it had none"
             raise TrainError(f"{path} has no state for the {name}", hint)
+        kind = type(part).__name__
+        if (was := state["kinds"][name]) != kind:
+            message = f"{path} was written with {was} as {name}, here is {kind}"
+            raise TrainError(message, "go on with what the training was begun with")
         try:
             part.load_state_dict(saved.pop(name))
         except Exception as error:

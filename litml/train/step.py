@@ -68,8 +68,12 @@ def call_model(model: Callable[..., Any], inputs: Any) -> Any:
 def call_loss(loss: Callable[[Any, Any], Tensor], output: Any, target: Any) -> Tensor:
     """Return the loss; a frame of its own tells where an exception is from."""
     value = loss(output, target)
-    if value.ndim:
-        raise TrainError(f"the loss is {tuple(value.shape)}", "return the mean of it")
+    if not isinstance(value, Tensor) or value.ndim:
+        shown = tuple(value.shape) if isinstance(value, Tensor) else repr(value)
+        raise TrainError(f"the loss is {shown}", "return its mean, a tensor of one")
+    if torch.is_grad_enabled() and not value.requires_grad:
+        hint = "is everything frozen, or a result detached on the way?"
+        raise TrainError("the loss depends on nothing that is trained", hint)
     return value
 
 
@@ -141,7 +145,7 @@ class Stepper:
                 part = loss if len(batches) == 1 else loss * (weights[i] / weight)
                 whole = part if self.world.size == 1 else part * scale
                 scaled = self.scaler.scale(whole) if self.scaler else whole
-                scaled.backward()  # type: ignore[no-untyped-call]
+                torch.autograd.backward(scaled)
             parts.append(part.detach())
         if self.scaler:
             self.scaler.unscale_(self.optimizer)

@@ -196,7 +196,8 @@ class Attention(nn.Module):
         seen = F.scaled_dot_product_attention(
             query, key, value, mask, dropout, is_causal=causal and mask is None
         )
-        return self.output(seen.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+        mixed: Tensor = self.output(seen.transpose(1, 2).flatten(2))
+        return mixed
 
 
 # ## A block
@@ -226,7 +227,8 @@ class FeedForward(nn.Module):
                 y = F.gelu(y)
             case _:
                 y = F.gelu(y, approximate="tanh")
-        return self.output(y)  # type: ignore[no-any-return]
+        made: Tensor = self.output(y)
+        return made
 
 
 def make_norm(config: TransformerConfig) -> nn.Module:
@@ -268,10 +270,12 @@ class Block(nn.Module):
 
         def attend(x: Tensor) -> Tensor:
             look = view.mask, view.causal, view.turns, cache
-            return self.attention(x, None, *look)  # type: ignore[no-any-return]
+            seen: Tensor = self.attention(x, None, *look)
+            return seen
 
         def read(x: Tensor) -> Tensor:
-            return self.reading(x, view.memory, view.memory_mask)  # type: ignore[no-any-return]
+            seen: Tensor = self.reading(x, view.memory, view.memory_mask)
+            return seen
 
         x = self.add(x, attend, self.attention_norm)
         if view.memory is not None:
@@ -279,12 +283,16 @@ class Block(nn.Module):
         return self.add(x, self.feed_forward, self.feed_forward_norm)
 
     def add(
-        self, x: Tensor, part: Callable[[Tensor], Tensor], norm: nn.Module
+        self,
+        x: Tensor,
+        part: Callable[[Tensor], Tensor],
+        norm: Callable[[Tensor], Tensor],
     ) -> Tensor:
         """Return the input plus what a part makes of it, normed before or after."""
+        drop: Callable[[Tensor], Tensor] = self.drop
         if self.norm_first:
-            return x + self.drop(part(norm(x)))  # type: ignore[no-any-return]
-        return norm(x + self.drop(part(x)))  # type: ignore[no-any-return]
+            return x + drop(part(norm(x)))
+        return norm(x + drop(part(x)))
 
 
 # %% Stack
@@ -304,7 +312,8 @@ class Stack(nn.Module):
         """Return (batch, time, width)."""
         for i, block in enumerate(self.blocks):
             x = block(x, view, caches[i] if caches else None)
-        return self.norm(x)  # type: ignore[no-any-return]
+        normed: Tensor = self.norm(x)
+        return normed
 
 
 # ## The model
@@ -342,14 +351,16 @@ class Transformer(nn.Module):
         """Return the scores of each position."""
         check_source(self.config, source)
         if self.config.kind == "encoder":
-            return self.head(self.encode(tokens, mask))  # type: ignore[no-any-return]
+            scores: Tensor = self.head(self.encode(tokens, mask))
+            return scores
         memory = None if source is None else self.encode(source, source_mask)
         return self.decode(tokens, memory, mask, source_mask)
 
     def encode(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the encoder's vectors, (batch, time, width), both sides seen."""
         x, view = self.look(tokens, 0, False, mask)
-        return self.encoder(x, view)  # type: ignore[no-any-return]
+        vectors: Tensor = self.encoder(x, view)
+        return vectors
 
     def decode(
         self,
@@ -367,7 +378,8 @@ class Transformer(nn.Module):
         x, view = self.look(tokens, past, True, mask)
         seen = None if memory_mask is None else memory_mask[:, None, None, :]
         view = replace(view, memory=memory, memory_mask=seen)
-        return self.head(self.decoder(x, view, caches))  # type: ignore[no-any-return]
+        scores: Tensor = self.head(self.decoder(x, view, caches))
+        return scores
 
     def look(
         self, tokens: Tensor, past: int, causal: bool, seen: Tensor | None

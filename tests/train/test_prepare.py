@@ -349,6 +349,9 @@ class Bad(ColumnStep[Any]):
     def learn_column(self, name: str, values: Any) -> Any:
         return values.max()  # a NumPy scalar is no plain data
 
+    def apply_column(self, name: str, values: Any, state: Any) -> Any:
+        return values
+
 
 def test_files_of_others_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "p.json"
@@ -371,6 +374,15 @@ def test_files_of_others_are_refused(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(PrepareError, match="not a saved pipeline"):
             load_pipeline(path, own=[Range])
+
+
+def test_a_step_that_is_not_whole() -> None:
+    class Half(ColumnStep[Any]):
+        def learn_column(self, name: str, values: Any) -> Any:
+            return None
+
+    with pytest.raises(TypeError, match=r"abstract method '?apply_column"):
+        Half()  # type: ignore[abstract]
 
 
 def test_a_state_is_plain_data() -> None:

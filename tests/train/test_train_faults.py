@@ -26,7 +26,15 @@ from training import (
     weights,
 )
 
-from litml.train import Checkpoint, Run, Trainer, TrainError, load_weights
+from litml.train import (
+    Checkpoint,
+    Run,
+    Trainer,
+    TrainError,
+    freeze,
+    load_weights,
+    make_loader,
+)
 from litml.train.state import read_state, write_state
 
 LIST = make_batches("list")
@@ -173,6 +181,20 @@ def test_a_nan_is_told_and_can_be_stopped_at() -> None:
     assert len(history) == 1
 
 
+def test_a_nan_is_told_once() -> None:
+    batches = [(x, y * float("nan")) for x, y in LIST]
+    with pytest.warns(UserWarning, match="train_loss is nan in epoch 0") as caught:
+        make_trainer().fit(batches, epochs=3)
+    assert len(caught) == 1
+
+
+def test_no_data() -> None:
+    data = torch.utils.data.TensorDataset(X[:0], Y[:0])
+    for shuffle in (False, True):
+        with pytest.raises(TrainError, match="the data set is empty"):
+            make_loader(data, 8, shuffle=shuffle)
+
+
 # Shapes, memory, devices -------------------------------------------------------------
 
 
@@ -207,6 +229,23 @@ def test_a_loss_that_is_no_mean() -> None:
 
     with pytest.raises(TrainError, match=r"the loss is \(8, 1\)\nhint: .* mean"):
         make_trainer(loss=loss).fit(LIST)
+    with pytest.raises(TrainError, match="the loss is None"):
+        make_trainer(loss=lambda output, target: None).fit(LIST)
+
+
+def test_nothing_is_trained() -> None:
+    model = make_net()
+    freeze(model, "*")
+    for more in (
+        {"model": model},
+        {"loss": lambda output, target: (output.detach() - target).square().mean()},
+    ):
+        with pytest.raises(TrainError, match="depends on nothing that is trained"):
+            make_trainer(**more).fit(LIST)
+    trainer = make_trainer()
+    assert make_trainer(optimizer=trainer.optimizer, model=trainer.model).fit(LIST)
+    with pytest.raises(TrainError, match="no parameter of the model"):
+        make_trainer(optimizer=trainer.optimizer).fit(LIST)
 
 
 def test_out_of_memory(tmp_path: Path) -> None:
@@ -223,6 +262,16 @@ def test_out_of_memory(tmp_path: Path) -> None:
     model = Net(6, 1)
     load_weights(model, tmp_path / "failed")
     assert same(model.state_dict(), weights(trainer))
+
+
+def test_out_of_memory_of_the_processor() -> None:
+    class Net(nn.Linear):
+        def forward(self, input: Any) -> Any:
+            return super().forward(input) + torch.empty(2**60, dtype=torch.uint8).sum()
+
+    with pytest.raises(RuntimeError) as caught:  # torch has no class of its own for it
+        make_trainer(model=Net(6, 1)).fit(LIST)
+    assert "a smaller batch with `accumulate`" in caught.value.__notes__[-1]
 
 
 def test_settings_that_make_no_sense() -> None:
@@ -435,6 +484,13 @@ def test_foreign_checkpoints(saved: Path, tmp_path: Path) -> None:
         train(tmp_path, "list", resume=saved, model=nn.Linear(6, 1))
     with pytest.raises(TrainError, match=r"no state for the scaler"):
         train(tmp_path, "list", resume=saved, precision="float16")
+    model = make_net()
+    other = torch.optim.SGD(model.parameters(), lr=0.01)
+    with pytest.raises(TrainError, match="with AdamW as optimizer, here is SGD"):
+        train(tmp_path, "list", resume=saved, model=model, optimizer=other)
+    schedule = torch.optim.lr_scheduler.ConstantLR(make_trainer().optimizer)
+    with pytest.raises(TrainError, match="with OneCycleLR as schedule, here is Const"):
+        train(tmp_path, "list", resume=saved, schedule=schedule)
     facts = saved / "last" / "facts.json"
     text = facts.read_text()
     facts.write_text(text.replace('"format": 1', '"format": 9'))
@@ -461,6 +517,15 @@ def test_a_checkpoint_runs_no_code(saved: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainError, match="cannot be read"):
         train(saved, "list", resume=saved)
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    """That is told before the first step, not after an epoch of hours."""
+    (tmp_path / "file").touch()
+    seen = At("on_step_end", 1, explode)
+    with pytest.raises(NotADirectoryError) as caught:
+        make_trainer(Checkpoint(tmp_path / "file" / "run"), seen).fit(LIST)
+    assert "in callback Checkpoint.on_fit_start" in caught.value.__notes__[0]
 
 
 def test_data_that_has_shrunk(tmp_path: Path) -> None:

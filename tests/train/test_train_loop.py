@@ -1,11 +1,15 @@
 """The loop: what is called when, what a step is, what is measured."""
 
+import ast
 import subprocess
 import sys
+from collections import UserDict
+from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
+from torch.utils._python_dispatch import TorchDispatchMode
 from training import (
     DataLoader,
     Losses,
@@ -23,12 +27,17 @@ from training import (
 
 from litml.train import (
     EVENTS,
+    Average,
     Checkpoint,
+    EarlyStopping,
+    Progress,
     Run,
     Trainer,
     TrainError,
     World,
     accuracy,
+    move,
+    step,
 )
 
 LIST = make_batches("list")
@@ -52,6 +61,32 @@ def test_import_costs_little() -> None:
     heavy = {"torchdata.nodes", "torch._dynamo", "torch._inductor", "torch.distributed"}
     assert not heavy & set(done.stdout.split())
     assert len(done.stdout.split()) < 100
+
+
+CORE = "device world batches events metrics step state loop checkpoint schedules"
+
+
+def count_code(path: Path) -> int:
+    """Return the lines that hold code: no imports, `__all__`, docstrings, comments."""
+    tree = ast.parse(path.read_text("utf-8"))
+    other = (ast.Import, ast.ImportFrom)
+    texts = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    ]
+    texts += [node for node in tree.body if isinstance(node, other)]
+    texts += [one for one in tree.body if "__all__" in ast.unparse(one)]
+    left = {n for node in texts for n in range(node.lineno, node.end_lineno + 1)}
+    nodes = [node for node in ast.walk(tree) if hasattr(node, "lineno")]
+    return len({n for one in nodes for n in (one.lineno, one.end_lineno)} - left)
+
+
+def test_the_core_is_small() -> None:
+    """Loop, callbacks, checkpoints and schedules can be read in an evening."""
+    folder = Path(step.__file__).parent
+    lines = {name: count_code(folder / f"{name}.py") for name in CORE.split()}
+    assert 500 < sum(lines.values()) < 900, lines
 
 
 class Record:
@@ -214,6 +249,37 @@ def test_evaluation_weighs_samples_and_leaves_the_model_alone() -> None:
     assert found["mean"] == pytest.approx(Y.mean().item(), rel=1e-6)
     torch.testing.assert_close(trainer.predict(LIST), trainer.model(X).detach())
     torch.testing.assert_close(trainer.predict([X]), trainer.model(X).detach())
+
+
+def test_predicted_tuples_and_mappings_are_whole() -> None:
+    class Both(NamedTuple):
+        scores: Any
+        more: Any
+
+    class Net(nn.Linear):
+        def forward(self, input: Any) -> Any:
+            scores = super().forward(input)
+            more = {"mean": scores.mean(), "list": [scores * 2], "none": None}
+            return Both(scores, more)
+
+    trainer = make_trainer(model=Net(6, 1))
+    found = trainer.predict(LIST)  # 6 batches
+    assert isinstance(found, Both) and found.scores.shape == (44, 1)
+    assert torch.equal(found.more["list"][0], 2 * found.scores)
+    assert found.more["mean"].shape == (6,) and found.more["none"] == [None] * 6
+    with pytest.raises(TrainError, match="to predict with is empty"):
+        trainer.predict([])
+
+
+def test_inputs_are_moved_in_whatever_they_are_nested() -> None:
+    class Pair(NamedTuple):
+        left: Any
+        right: Any
+
+    batch = UserDict(pair=Pair(X, [Y]), text="abc")
+    moved = move(batch, torch.device("meta"))
+    assert isinstance(moved["pair"], Pair) and moved["text"] == "abc"
+    assert moved["pair"].left.is_meta and moved["pair"].right[0].is_meta
 
 
 def test_several_inputs() -> None:
@@ -384,6 +450,48 @@ def test_a_world_is_asked_for_all_that_is_common(tmp_path: Path) -> None:
     assert stopped.world.seen[-4:] == ["wait", "save", "wait", "wait"]  # type: ignore[attr-defined]
     (file,) = (tmp_path / ".last.new").iterdir()
     assert file.name == "state.1.pt" and torch.load(file)["step"] == 4
+
+
+WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "equal", "unique"}
+
+
+def test_no_step_reads_a_number() -> None:
+    """On the processor, where one sees which operations a GPU would wait for."""
+
+    class Watch(TorchDispatchMode):
+        is_last = True
+
+        def on_step_start(self, run: Run) -> None:
+            self.__enter__()
+
+        def on_step_end(self, run: Run) -> None:
+            self.__exit__(None, None, None)
+
+        def __torch_dispatch__(
+            self, operation: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            seen.add(operation.overloadpacket.__name__)
+            return operation(*args, **kwargs or {})
+
+    def fit(*callbacks: object) -> set[str]:
+        seen.clear()
+        model = make_net()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+        more = {"clip": 1.0, "accumulate": 2, "precision": "bfloat16"}
+        stopping = EarlyStopping("train_loss")
+        callbacks = (
+            Average(0.9),
+            stopping,
+            Progress(stream=StringIO()),
+            *callbacks,
+            Watch(),
+        )
+        make_trainer(*callbacks, **more, optimizer=optimizer, model=model).fit(LIST)
+        return seen & WAITS
+
+    seen: set[str] = set()
+    assert not fit() and "native_batch_norm" in seen
+    assert fit(Losses()) == {"_local_scalar_dense"}  # it can be seen
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA tells who waits")

@@ -87,7 +87,8 @@ def make_net() -> nn.Module:
 def make_trainer(*callbacks: object, **more: Any) -> Trainer:
     """A model with dropout and a schedule, on the processor."""
     model = more.pop("model", None) or make_net()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=more.pop("lr", 0.01))
+    usual = torch.optim.AdamW(model.parameters(), lr=more.pop("lr", 0.01))
+    optimizer = more.pop("optimizer", usual)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.05, total_steps=100)
     settings = {
         "loss": nn.functional.mse_loss,
@@ -111,6 +112,8 @@ def make_batches(kind: str) -> Iterable[Any]:
         return DataLoader(
             plain, 8, shuffle=True, generator=torch.Generator().manual_seed(3)
         )
+    if kind == "ours, in memory":
+        return make_loader(plain, 8, shuffle=True, seed=3)
     if kind == "ours":
         return make_loader(Noisy(), 8, shuffle=True, seed=3)
     assert kind == "ours, 2 workers"
@@ -122,6 +125,7 @@ KINDS = [
     "plain",
     "plain, 2 workers",
     "plain, own generator",
+    "ours, in memory",
     "ours",
     "ours, 2 workers",
 ]
