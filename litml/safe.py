@@ -448,7 +448,7 @@ def link_media(tag: str, url: str, alt: str, context: Context) -> str:
         return ""
     context.remark(f"not on the site, so a link: `{url[:80]}`")
     link = f'<a href="{escape(url)}">{escape(alt or url)}</a>'
-    return link if tag == "img" else f"{link}<{tag}>"
+    return link if tag == "img" else f"{link}<{tag} hidden>"
 
 
 # %% wrap_tables

@@ -115,8 +115,11 @@ POLICY = (
 
 
 def make_policy(trusted: bool) -> str:
-    """Return what a browser may load; trusted prose may have images from elsewhere."""
-    return POLICY.replace("data:;", "data: https:;") if trusted else POLICY
+    """Return what a browser may load; trusted prose may show what is elsewhere."""
+    wider = (
+        "img-src 'self' data: https:; media-src 'self' https:; frame-src 'self' https:"
+    )
+    return POLICY.replace("img-src 'self' data:", wider) if trusted else POLICY
 
 
 @dataclass(frozen=True, slots=True)

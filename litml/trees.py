@@ -108,6 +108,15 @@ class Tree:
         for part in self.parts:
             yield part.title, [(one.title, f"{one.name}.md") for one in part.places]
 
+    @property
+    def front(self) -> str:
+        """A first page, for a project that has none: every engine wants one."""
+        lines = [f"# {self.title}", *filter(None, [self.description])]
+        for title, pages in self.sections:
+            links = "\n".join(f"- [{name}]({file})" for name, file in pages)
+            lines += [f"## {title}", links]
+        return "\n\n".join(lines) + "\n"
+
 
 def quoted(text: str) -> str:
     """Return a text as YAML and Python have it in quotes."""
@@ -227,3 +236,5 @@ def write_pages(build: Build, engine: Engine, tree: Tree) -> Iterator[tuple[str,
         markdown = settle_boxes(fetch(build, source)["markdown"], engine.box)
         end = engine.ending(tree) if facts.name == "index" else ""
         yield facts.name, markdown + end
+    if all(facts.name != "index" for _, facts, _ in build.pages):
+        yield "index", tree.front + engine.ending(tree)

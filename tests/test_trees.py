@@ -85,17 +85,29 @@ def test_what_cannot_be_rendered_is_told_and_the_rest_is_there(box: SiteBox) -> 
     assert (tree(box, "mkdocs") / "guide/boxes.md").exists()
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_there_is_a_first_page_in_any_case(box: SiteBox, engine: str) -> None:
+    (box.root / "nbs/index.ipynb").unlink()
+    write(box, engine)
+    text = (tree(box, engine) / "index.md").read_text()
+    assert "# sums\n\nAdding up.\n" in text and "- [Adding](add.md)\n" in text
+    assert ("toctree" in text) == (engine == "sphinx")
+
+
 COMMANDS = {
     "mkdocs": ["mkdocs", "build", "--strict", "--quiet", "--site-dir", "_built"],
     "sphinx": ["sphinx-build", "-q", "-W", ".", "_built"],
 }
 
 
+@pytest.mark.parametrize("has_front", [True, False])
 @pytest.mark.parametrize("engine", COMMANDS)
-def test_the_engine_builds_it(box: SiteBox, engine: str) -> None:
+def test_the_engine_builds_it(box: SiteBox, engine: str, has_front: bool) -> None:
     program = Path(sys.executable).parent / COMMANDS[engine][0]
     if not shutil.which(program):
         pytest.skip(f"{engine} is not installed; it is none of our dependencies")
+    if not has_front:
+        (box.root / "nbs/index.ipynb").unlink()
     write(box, engine)
     command = [program, *COMMANDS[engine][1:]]
     folder = box.root / f"_{engine}"
