@@ -18,8 +18,8 @@ from litml.outcome import Output, Status
 from litml.params import inject_values, label, read_params
 from litml.run import CellRun, Runner, Step, describe_failure
 from litml.session import Opened, list_rows, plan_before, shared_of
-from litml.strict import describe_written
 from litml.text import read_source
+from litml.written import describe_written
 
 if TYPE_CHECKING:
     from litml.compare import Rule

@@ -250,6 +250,7 @@ async def run_sweep(
 ) -> list[JobResult]:
     """Run jobs, `at_once` of them at the same time, and return their results."""
     gate = asyncio.Semaphore(at_once)
+    policy = replace(policy, observe=at_once > 1)  # to tell neighbours apart
 
     async def run_one(job: Job) -> JobResult:
         async with gate:

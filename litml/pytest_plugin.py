@@ -245,7 +245,7 @@ class Next:
         """Look at the item that comes after this one; pytest calls this for each."""
         file = nextitem.parent if nextitem else None
         runner: Runner | None = getattr(file, "runner", None)
-        if runner in self.planned and file is not item.parent:
+        if runner and runner in self.planned and file is not item.parent:
             self.ahead.expect([runner])
 
 

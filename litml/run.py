@@ -21,8 +21,9 @@ from litml.notebook import Cell, LitmlError, Location, Notebook, suggest
 from litml.outcome import Execution, Failure, Output, Status
 from litml.project import Project
 from litml.spares import Order, Supply
-from litml.strict import Stock, Strict, find_written, read_strict, take_stock
+from litml.strict import Strict, read_strict
 from litml.warmth import Warmth, fit_warmth, read_warmth
+from litml.written import Lookout, Written, describe_written
 
 if TYPE_CHECKING:
     from litml.kernel import Kernel
@@ -293,12 +294,12 @@ class CellRun:
 class NotebookRun:
     """What became of a notebook, cell by cell.
 
-    `written` has the files among the project's sources that changed, and the cells.
+    `written` has the files among the project's sources that changed meanwhile.
     """
 
     notebook: str
     cells: tuple[CellRun, ...]
-    written: Mapping[str, str] = field(default_factory=dict)
+    written: Mapping[str, Written] = field(default_factory=dict)
 
     @property
     def failed(self) -> CellRun | None:
@@ -355,9 +356,9 @@ class Runner:
         self.runs: list[CellRun] = []
         self.failures: Counter[int] = Counter()  # of each step
         self.kernel: Kernel | None = None
-        self.stock: Stock = {}
+        self.lookout: Lookout | None = None
         self.begun: dict[str, float] = {}
-        self.written: dict[str, str] = {}  # files, and the cells that wrote them
+        self.written: dict[str, Written] = {}  # among the sources
         self.files = b""  # what the last kernel has read
         self.supply = Supply()
 
@@ -414,12 +415,14 @@ class Runner:
     async def open(self) -> "Kernel":
         """Return the kernel, which is started if there is none."""
         if self.kernel is None:
-            self.stock = take_stock(self.policy.sources)
             try:
                 self.kernel = await self.supply.get(self.order)
             except LitmlError as error:
                 error.at = error.at or Location(self.notebook.name)
                 raise
+            where = self.policy.root, self.policy.sources, self.notebook.name
+            self.lookout = Lookout(*where)
+            self.lookout.listen(self.kernel.home)
             await self.run_hidden(self.kernel, self.policy.opening)
         return self.kernel
 
@@ -468,13 +471,18 @@ class Runner:
             failure = await kernel.close(ending)
             self.files = kernel.files
             self.supply.leave()
-        after = take_stock(self.policy.sources)
-        for path, cell in find_written(self.stock, after, self.begun).items():
-            self.written[path.relative_to(self.policy.root).as_posix()] = cell
+            self.look_out()
         if self.written and not failure and self.policy.strict.written_files:
-            cell = next(iter(self.written.values()))
-            failure = Failure("WroteFiles", ", ".join(self.written), cell=cell)
+            cell = next(iter(self.written.values())).cell
+            failure = Failure("WroteFiles", describe_written(self.written), cell=cell)
         return failure
+
+    def look_out(self) -> None:
+        """Note which files were written while the kernel ran."""
+        lookout, self.lookout = self.lookout, None
+        found = lookout.close(self.begun) if lookout else {}
+        for path, one in found.items():
+            self.written[path.relative_to(self.policy.root).as_posix()] = one
 
     async def close(self) -> None:
         """End the kernel if it has not ended, and forget what has been run."""

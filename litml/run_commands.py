@@ -176,7 +176,7 @@ def run_one(path: Path, arguments: Namespace, policy: Policy, project: Project) 
     from litml.git import settle
     from litml.run import describe_failure, run_notebook
     from litml.saving import save_outputs
-    from litml.strict import describe_written
+    from litml.written import describe_written
 
     notebook = open_notebook(path, project)
     if arguments.params:

@@ -70,6 +70,8 @@ def choose_policy(config: pytest.Config, project: Project, testing: Testing) -> 
     timeout = config.getoption("--litml-timeout")
     if timeout is not None:
         policy = replace(policy, timeout=timeout)
+    if config.getoption("--litml-jobs") > 1 or hasattr(config, "workerinput"):
+        policy = replace(policy, observe=True)  # to tell neighbours apart
     if codes := measure_codes(config):
         policy = replace(policy, opening=codes[:1], closing=codes[1:])
     return policy

@@ -31,6 +31,7 @@ __all__ = [
     "do_nothing",
     "check_commands",
     "PROGRAMS",
+    "MAKERS",
     "LOCAL",
     "Reader",
     "start_watch",
@@ -267,14 +268,20 @@ def check_commands(shell: Any) -> None:
 # ## What is read
 # %% Reader
 PROGRAMS = ("subprocess.Popen", "os.system", "os.posix_spawn", "os.exec", "os.forkpty")
+MAKERS = {"os.rename": 1, "os.link": 1, "os.symlink": 1, "sqlite3.connect": 0}
 LOCAL = ("127.", "::1", "localhost")
 
 
 class Reader:
-    """Notes which files below the folder `root` are opened, and what hides others."""
+    """Notes which files below the folder `root` are opened, and what hides others.
 
-    def __init__(self, root: str) -> None:
+    What it hears of being written it adds to the file `claims`, if there is one.
+    """
+
+    def __init__(self, root: str, claims: str = "") -> None:
         self.root = os.path.join(os.path.realpath(root), "")
+        self.claims = claims
+        self.claimed: set[str] = set()
         self.read: set[str] = set()
         self.written: set[str] = set()
         self.other: set[str] = set()
@@ -284,6 +291,9 @@ class Reader:
         if event == "open" and isinstance(args[0], (str, bytes)):
             with suppress(OSError, ValueError):
                 self.note(os.path.abspath(os.fsdecode(args[0])), args[2])
+        elif event in MAKERS and isinstance(args[MAKERS[event]], (str, bytes)):
+            with suppress(OSError, ValueError):
+                self.claim(os.path.abspath(os.fsdecode(args[MAKERS[event]])))
         elif event in PROGRAMS:
             self.other.add("it starts other programs")
         elif event == "socket.connect" and isinstance(args[1], tuple):
@@ -292,9 +302,22 @@ class Reader:
 
     def note(self, path: str, flags: object) -> None:
         """Note that a file is opened with some flags."""
+        writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR)
+        if writes:
+            self.claim(path)
         if path.startswith(self.root) and path not in self.written:
-            writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR)
             (self.written if writes and path not in self.read else self.read).add(path)
+
+    def claim(self, path: str) -> None:
+        """Tell at once that we write a file; others may ask for it while we run."""
+        path = os.path.realpath(path)
+        if not path.startswith(self.root) or path in self.claimed:
+            return
+        self.claimed.add(path)
+        with suppress(OSError):
+            place = os.open(self.claims, os.O_WRONLY | os.O_APPEND)
+            os.write(place, f"{json.dumps(path)}\n".encode())
+            os.close(place)
 
     def tell(self, path: str) -> None:
         """Write all of it to the file at `path`, with the files of modules."""
@@ -313,7 +336,8 @@ def start_watch(
     """Watch a kernel from now on; that the file at `path` exists says that it is.
 
     `parent` is the process that is to outlive the kernel; if `commands`, failing ones
-    are errors. Which files below `root` are read is written to `files` beside `path`.
+    are errors. Which files below `root` are read is written to `files` beside `path`,
+    and those that are written are added to `claims`.
     """
     watch = Watch(kernel, path)
     threading.excepthook = watch.on_thread(threading.excepthook)
@@ -327,7 +351,7 @@ def start_watch(
     kernel.shell_handlers["litml_end_request"] = Ending(watch).answer
     open(path, "x").close()
     if root:
-        watch.reader = Reader(root)
+        watch.reader = Reader(root, os.path.join(os.path.dirname(path), "claims"))
         sys.addaudithook(watch.reader.hear)
     if commands:
         try:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from conftest import code, notebook_bytes
 
-from litml import run as running
 from litml.devices import Device
 from litml.notebook import Notebook, parse_notebook
 from litml.run import NotebookRun, Policy, run_async
@@ -24,7 +23,7 @@ print(json.dumps([os.environ.get("CUDA_VISIBLE_DEVICES"), begun, time.time()]))"
 def policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Policy:
     """A policy under which GPUs are asked for, on a machine with one of 8 GB."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(running, "list_devices", lambda: (Device("5", 8 * GB),))
+    monkeypatch.setattr("litml.spares.list_devices", lambda: (Device("5", 8 * GB),))
     (tmp_path / "nbs").mkdir()
     return Policy(tmp_path, asked=frozenset({"gpu"}))
 

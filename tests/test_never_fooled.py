@@ -27,6 +27,7 @@ from litml.outcome import Execution, Status
 from litml.run import NotebookRun, Policy, run_notebook
 from litml.strict import Strict
 from litml.warmth import Warmth
+from litml.written import Written
 
 linux = pytest.mark.skipif(
     sys.platform != "linux", reason="finds processes and memory in /proc"
@@ -473,10 +474,10 @@ def test_written_files_are_told_and_fail_if_asked(policy: Policy) -> None:
     write = "import time\nopen('model.pt', 'w').write('weights')\ntime.sleep(0.1)"
     sources = ["x = 1", write, "open('model.pt')"]  # the clock of files is coarse
     found = run(policy, *sources)
-    assert found.passed and found.written == {"nbs/model.pt": "b"}
+    assert found.passed and found.written == {"nbs/model.pt": Written("b")}
     failed = run(policy, *sources, written_files=True).failed
     assert failed is not None and failed.failure is not None
-    assert str(failed.failure) == "WroteFiles: nbs/model.pt"
+    assert "wrote nbs/model.pt" in str(failed.failure)
     assert failed.failure.cell == "b"
     assert run(policy, "open('model.pt').read()", written_files=True).passed
 
