@@ -35,10 +35,10 @@ __all__ = [
     "git_setting",
     "EMAIL",
     "check_answers",
+    "COMMON",
     "Template",
     "templates_dir",
     "list_templates",
-    "COMMON",
     "read_template",
     "read_folder",
     "make_renderer",
@@ -181,12 +181,23 @@ def check_answers(answers: Answers) -> None:
 
 # ## A template
 # %% Template
+COMMON = "_common"
+
+
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A template: its name, and the bytes of its files by their path, with slashes."""
+    """A template: its name, and the bytes of its files by their path, with slashes.
+
+    `common` are the paths of those that all templates share.
+    """
 
     name: str
     files: Mapping[str, bytes]
+    common: frozenset[str] = frozenset()
+
+    def place(self, path: str) -> str:
+        """Return what messages call a file."""
+        return f"templates/{COMMON if path in self.common else self.name}/{path}"
 
 
 # %% templates_dir
@@ -205,18 +216,15 @@ def list_templates() -> list[str]:
 
 
 # %% read_template
-COMMON = "_common"
-
-
 def read_template(name: str) -> Template:
     """Read the template called `name`; raises `NewError` if there is none."""
     known = list_templates()
     if name not in known:
         hint = suggest(name, known) or f"there is {', '.join(known)}"
         raise NewError(f"no template `{name}`", hint=hint)
-    folders = templates_dir() / COMMON, templates_dir() / name
-    files = read_folder(folders[0]) | read_folder(folders[1])
-    return Template(name, dict(sorted(files.items())))
+    common, own = (read_folder(templates_dir() / one) for one in (COMMON, name))
+    files = dict(sorted({**common, **own}.items()))
+    return Template(name, files, frozenset(common) - frozenset(own))
 
 
 def read_folder(folder: Path) -> dict[str, bytes]:
@@ -263,10 +271,14 @@ def render_text(renderer: Environment, text: str, values: Mapping[str, Any]) -> 
 def render_notebook(
     renderer: Environment, raw: bytes, name: str, values: Mapping[str, Any]
 ) -> bytes:
-    """Fill in the source of every cell of a notebook."""
+    """Fill in the source of every cell of a notebook. Raises `NewError`."""
     notebook = parse_notebook(raw, name)
     for cell in notebook.cells:
-        cell.source = render_text(renderer, cell.source, values)
+        try:
+            cell.source = render_text(renderer, cell.source, values)
+        except TemplateError as error:
+            at = Location(name, cell.id)
+            raise NewError(f"cannot be filled in: {error}", at=at) from error
     return notebook.to_bytes()
 
 
@@ -280,15 +292,16 @@ def render_template(template: Template, answers: Answers) -> dict[str, bytes]:
     values = {**template_values(answers), "template": template.name}
     files: dict[str, bytes] = {}
     for source, content in template.files.items():
+        place = template.place(source)
         try:
             path = render_path(renderer, source, values)
             if path.endswith(".ipynb"):
-                files[path] = render_notebook(renderer, content, path, values)
+                files[path] = render_notebook(renderer, content, place, values)
             else:
                 text = content.decode("utf-8")
                 files[path] = render_text(renderer, text, values).encode("utf-8")
         except TemplateError as error:
-            at = Location(f"templates/{template.name}/{source}")
+            at = Location(place)
             raise NewError(f"cannot be filled in: {error}", at=at) from error
     return files
 
