@@ -9,7 +9,6 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from hashlib import blake2b
 from typing import Any, NamedTuple
 
 __all__ = ["cell_keys", "Shown", "pack", "unpack", "LIMIT", "Cache", "NEWEST"]
@@ -19,6 +18,8 @@ __all__ = ["cell_keys", "Shown", "pack", "unpack", "LIMIT", "Cache", "NEWEST"]
 # %% cell_keys
 def cell_keys(cells: Sequence[Mapping[str, Any]]) -> list[bytes]:
     """Return a key for each cell of a notebook: of its id and its source."""
+    from _blake2 import blake2b  # `hashlib` would load all of OpenSSL along
+
     seen: dict[str, int] = {}
     keys = []
     for cell in cells:
@@ -79,6 +80,7 @@ def connect(path: str) -> sqlite3.Connection:
 def prepare(path: str) -> sqlite3.Connection:
     """Open the file, with its table."""
     connection = sqlite3.connect(path, timeout=10, isolation_level=None)
+    connection.execute("pragma page_size = 16384")  # most rows are larger than one
     connection.execute("pragma journal_mode = persist")
     connection.execute("pragma synchronous = off")
     connection.execute(TABLE)

@@ -19,6 +19,7 @@ __all__ = [
     "move_notes",
     "replace_file",
     "Transaction",
+    "forget_compiled",
     "locked",
     "try_lock",
 ]
@@ -181,6 +182,15 @@ def write_journal(state: Path, pairs: list[tuple[Path | None, Path]]) -> None:
         raise failed(target, error) from error
 
 
+# %% forget_compiled
+def forget_compiled(path: Path) -> None:
+    """Remove what any Python has compiled of the module at `path`."""
+    if path.suffix == ".py":
+        for compiled in path.parent.glob(f"__pycache__/{path.stem}.*.pyc"):
+            with suppress(OSError):
+                compiled.unlink()
+
+
 # %% put_in_place
 def put_in_place(pairs: list[tuple[Path | None, Path]]) -> None:
     """Rename each temporary file to its target; one that is gone was renamed before.
@@ -191,6 +201,7 @@ def put_in_place(pairs: list[tuple[Path | None, Path]]) -> None:
         try:
             if temporary:
                 os.replace(temporary, path)
+                forget_compiled(path)
             else:
                 path.unlink()
         except FileNotFoundError:

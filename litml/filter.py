@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from litml.canonical import OddFile, load_tree, write_tree
@@ -133,6 +134,19 @@ def is_clean_form(
     return bool(trial["cells"] == [cell])
 
 
+# %% is_index_locked
+def is_index_locked() -> bool:
+    """Does a git hold the index of this work tree, as any does that checks out?"""
+    if os.path.exists(".git/index.lock"):
+        return True
+    import subprocess  # the index of a linked work tree is elsewhere
+
+    command = ["git", "rev-parse", "--git-path", "index"]
+    told = subprocess.run(command, capture_output=True).stdout
+    index = os.fsdecode(told).removesuffix("\n")
+    return not index or os.path.exists(f"{index}.lock")
+
+
 # %% Filter
 class Filter:
     """What one command of git asks, with the cache in the file at `cache_path`."""
@@ -152,12 +166,24 @@ class Filter:
         self.opened = self.opened or Cache(self.cache_path)
         return self.opened
 
-    def answer(self, command: str, notebook: str, raw: bytes) -> bytes:
-        """Do what git asks for; whatever cannot be done leaves the file as it is."""
+    @cached_property
+    def is_archive(self) -> bool:
+        """Does git write whole trees into something that is no work tree?"""
+        return not is_index_locked()
+
+    def answer(
+        self, command: str, notebook: str, raw: bytes, whole: bool = False
+    ) -> bytes:
+        """Do what git asks for; whatever cannot be done leaves the file as it is.
+
+        `whole` is said of a file of a whole commit or tree that git writes.
+        """
         try:
             if command == "clean":
                 return self.clean(raw, notebook)
-            return self.smudge(raw, notebook) if command == "smudge" else raw
+            if command == "smudge" and not (whole and self.is_archive):
+                return self.smudge(raw, notebook)
+            return raw
         except Exception as error:
             told = str(error) or type(error).__name__
             self.warn(notebook, f"is left as it is: {told}")
@@ -223,7 +249,7 @@ def serve(stdin: BinaryIO, stdout: BinaryIO, gate: Filter) -> None:
             raw = b"".join(read_packets(stdin))
             command = asked[b"command"].decode().strip()
             notebook = os.fsdecode(asked[b"pathname"].removesuffix(b"\n"))
-            data = gate.answer(command, notebook, raw)
+            data = gate.answer(command, notebook, raw, b"treeish" in asked)
             write_packets(stdout, b"status=success\n")
             write_content(stdout, data)
             write_packets(stdout)
@@ -237,7 +263,8 @@ def main(words: list[str]) -> int:
     gate = Filter(os.path.join(words[0], "litml", "outputs.sqlite"))
     gc.disable()  # trees of JSON have no cycles, and looking for some takes a sixth
     try:
-        serve(sys.stdin.buffer, sys.stdout.buffer, gate)
+        with open(0, "rb", buffering=1 << 20, closefd=False) as stdin:
+            serve(stdin, sys.stdout.buffer, gate)
     except KeyboardInterrupt:
         return 1
     return 0

@@ -17,6 +17,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
+from litml.files import forget_compiled
 from litml.notebook import LitmlError
 from litml.package import export_project
 from litml.project import ConfigError, Project, find_project
@@ -77,6 +78,7 @@ FAILED = re.compile(r"\[autoreload of (\S+) failed: .*?\n(\S[^\n]*)\n\]", re.DOT
 def reload_changed(reloader: ModuleReloader, package: Path) -> str:
     """Load changed modules again; return what went wrong in one line, or nothing."""
     reloader.modules = dict.fromkeys(list_modules(package), True)
+    forget_changed(reloader)
     logger = logging.getLogger("autoreload")
     was_disabled, logger.disabled = logger.disabled, True
     said = io.StringIO()
@@ -89,6 +91,14 @@ def reload_changed(reloader: ModuleReloader, package: Path) -> str:
         return f"not loaded again: {match[1]}: {match[2]}"
     sys.stderr.write(said.getvalue())  # a module may say something as it is loaded
     return ""
+
+
+def forget_changed(reloader: ModuleReloader) -> None:
+    """Let Python compile changed modules anew, however quickly they changed."""
+    for name in reloader.modules:
+        file, time = reloader.filename_and_mtime(sys.modules[name])  # type: ignore[no-untyped-call]
+        if file and time != reloader.modules_mtimes.get(name):
+            forget_compiled(Path(file))
 
 
 def note_loaded(reloader: ModuleReloader, package: Path) -> None:

@@ -494,7 +494,11 @@ def write_package(
 # %% next_record
 def next_record(run: Run, report: ExportReport, transaction: Transaction) -> Record:
     """Return the record of a finished run, to be committed along with its files."""
-    files = {one: entry for one, entry in run.record.files.items() if one in run.makers}
+    files = {
+        target: entry
+        for target, entry in run.record.files.items()
+        if target in run.makers or run.path_of(target).exists()
+    }
     for target, entry in run.files.items():
         status = transaction.look(run.path_of(target))
         now = Entry(status.st_size, status.st_mtime_ns, entry.checksum)

@@ -196,6 +196,21 @@ def test_every_problem_is_told_at_once(exported: Sandbox) -> None:
     assert said.count("error: ") == 2 and "cell one" in said and "cell two" in said
 
 
+def test_a_notebook_that_is_away_for_a_while(project: Sandbox) -> None:
+    """As while an editor or git writes it anew, and an export comes in between."""
+    for text in ("x = 1", "x = 2"):
+        path = project.write("01_away.ipynb", code("x", f"#| export\n{text}"))
+        project.export()
+        path.unlink()
+        for _ in range(2):
+            done = project.litml("export")
+            assert (
+                done.returncode == 1 and "exports this module any more" in done.stderr
+            )
+    project.write("01_away.ipynb", code("x", "#| export\nx = 3"))
+    assert "mylib/away.py" in project.export()
+
+
 # Odd, and accepted -------------------------------------------------------------------
 
 

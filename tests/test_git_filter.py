@@ -257,14 +257,35 @@ def test_cherry_pick(clone: Clone) -> None:
     assert clone.status() == ""
 
 
+def archive(folder: Path, tree: str) -> bytes:
+    """Return the archive of a commit or a tree."""
+    command = ["git", "archive", tree]
+    return subprocess.run(
+        command, cwd=folder, env=ENVIRONMENT, stdout=subprocess.PIPE, check=True
+    ).stdout
+
+
 def test_an_archive_without_outputs(clone: Clone) -> None:
-    clone.save(LOAD)
+    """Also one of a tree, of a linked work tree, and of another branch."""
+    path = clone.save(LOAD)
     clone.commit()
-    for switch, there in (("1", True), ("0", False)):
-        environment = {**ENVIRONMENT, "LITML_SMUDGE": switch}
-        command = ["git", "archive", "HEAD", NAME]
-        tar = subprocess.run(command, cwd=clone.root, env=environment, stdout=-1).stdout
-        assert (b"3 rows" in tar) is there and b"load()" in tar
+    linked = clone.root.parent / "linked"
+    clone.git("worktree", "add", "-q", "-b", "work", linked)
+    for folder in (clone.root, linked):
+        for tree in ("HEAD", "HEAD^{tree}", "work"):
+            tar = archive(folder, tree)
+            assert b"3 rows" not in tar and b"load()" in tar
+    assert b"3 rows" in path.read_bytes() and b"3 rows" in (linked / NAME).read_bytes()
+
+
+def test_a_checkout_without_outputs(clone: Clone) -> None:
+    path = clone.save(LOAD)
+    clone.commit()
+    path.unlink()
+    environment = {**ENVIRONMENT, "LITML_SMUDGE": "0"}
+    command = ["git", "checkout", "HEAD", "."]
+    subprocess.run(command, cwd=clone.root, env=environment, check=True)
+    assert b"3 rows" not in path.read_bytes() and clone.status() == ""
 
 
 def test_linked_work_trees_share_what_they_know(clone: Clone) -> None:
