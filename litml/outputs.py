@@ -51,6 +51,8 @@ __all__ = [
     "render_script",
     "plotly_script",
     "render_plotly",
+    "LOADED",
+    "inline_scripts",
     "render_json",
     "OBJECT",
     "render_plain",
@@ -311,6 +313,22 @@ def render_plotly(
         shown,
         context,
     )
+
+
+# %% inline_scripts
+LOADED = re.compile(rb'<script src="\./(\w+\.js)"></script>')
+
+
+def inline_scripts(frame: bytes, scripts: Mapping[str, bytes]) -> bytes:
+    """Return the page of a frame with the scripts inside that it loads, by name."""
+
+    def inline(found: re.Match[bytes]) -> bytes:
+        script = scripts.get(f"_out/{found[1].decode()}")
+        if script is None:
+            return found[0]
+        return b"<script>" + script.replace(b"</script", b"<\\/script") + b"</script>"
+
+    return LOADED.sub(inline, frame)
 
 
 # ## Choosing

@@ -68,6 +68,7 @@ __all__ = [
     "redirect_files",
     "search_files",
     "list_files",
+    "fill_frames",
     "light",
     "build_site",
     "write_versions",
@@ -486,6 +487,16 @@ def list_files(build: Build, frames: Frames) -> Iterator[tuple[str, bytes]]:
         yield "index.html", text.encode()
 
 
+def fill_frames(build: Build) -> None:
+    """Put the scripts of frames into them: from a disk they can load none."""
+    from litml.outputs import inline_scripts
+
+    names = [name for name in build.target.made if name.startswith("_out/")]
+    files = {name: (build.target.folder / name).read_bytes() for name in names}
+    for name, data in files.items():
+        build.target.write(name, inline_scripts(data, files))
+
+
 def light(place: Place) -> Page:
     """Return a page of which only title and summary are known."""
     return Page(place.name, "", "", place.title, place.summary, ())
@@ -507,6 +518,8 @@ def build_site(
     frames = make_frames(build)
     write_pages(build, frames)
     write_rest(build, frames)
+    if plan.offline:
+        fill_frames(build)
     build.target.finish()
     if plan.folder:
         write_versions(build)

@@ -13,6 +13,7 @@ from nbconvert.exporters import Exporter, PDFExporter, SlidesExporter
 from nbconvert.preprocessors import Preprocessor
 
 from litml.notebook import Notebook, parse_notebook
+from litml.outputs import inline_scripts
 from litml.page import Code, Page, Shown
 from litml.pages import make_page
 from litml.project import ConfigError, find_project
@@ -77,7 +78,7 @@ def inline_assets(html: str, assets: dict[str, bytes]) -> str:
             coded = base64.b64encode(data).decode()
             html = html.replace(f'"{name}"', f'"data:{kind};base64,{coded}"')
         else:
-            inner = data.decode("utf-8", "replace")
+            inner = inline_scripts(data, assets).decode("utf-8", "replace")
             quoted = inner.replace("&", "&amp;").replace('"', "&quot;")
             html = html.replace(f'src="{name}"', f'srcdoc="{quoted}"')
     return html

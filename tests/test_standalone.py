@@ -10,7 +10,7 @@ import pytest
 from conftest import code, prose
 from sitebox import ADD, SiteBox
 
-pytest.importorskip("nbconvert")
+standalone = pytest.importorskip("litml.standalone", reason="needs nbconvert")
 
 
 @pytest.fixture
@@ -55,6 +55,13 @@ def test_a_page_runs_no_script_of_the_notebook(box: SiteBox) -> None:
     assert "bold" in html
     assert "<script" not in html and "onclick" not in html
     assert not re.search(r"<img[^>]*onerror", html)
+
+
+def test_a_frame_has_its_script_inside() -> None:
+    frame = b'<script src="./b.js"></script>'
+    assets = {"_out/a.html": frame, "_out/b.js": b"x = '</script>'"}
+    html = standalone.inline_assets('<iframe src="_out/a.html"></iframe>', assets)
+    assert html == "<iframe srcdoc=\"<script>x = '<\\/script>'</script>\"></iframe>"
 
 
 def test_slides_obey_the_directives(box: SiteBox) -> None:
