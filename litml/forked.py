@@ -34,6 +34,7 @@ __all__ = [
     "Basis",
     "send",
     "become",
+    "set_environment",
     "reseed",
     "run_kernel",
     "watch",
@@ -41,7 +42,9 @@ __all__ = [
     "is_gone",
     "kill_group",
     "sweep",
-    "start_nanny",
+    "LARGEST",
+    "be_nanny",
+    "start_kernel",
 ]
 
 
@@ -94,7 +97,7 @@ class Basis:
 
 
 def send(line: socket.socket, **said: object) -> None:
-    """Tell the client something, if it still listens."""
+    """Tell the other end something, if it still listens."""
     with contextlib.suppress(OSError):
         line.send(json.dumps(said).encode())
 
@@ -111,11 +114,9 @@ def become(request: dict[str, Any], files: Sequence[int], basis: Basis) -> None:
             signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.set_wakeup_fd(-1)
-    os.environ.clear()
     # Some programs know by this variable that they are in a notebook.
-    os.environ.update(
-        {**basis.environment, **request["env"], "JPY_PARENT_PID": str(os.getppid())}
-    )
+    env = {**request["env"], "JPY_PARENT_PID": str(os.getppid())}
+    set_environment({**basis.environment, **env})
     os.chdir(request["cwd"])
     time.tzset()
     places = request["env"].get("PYTHONPATH", "").split(os.pathsep)
@@ -123,6 +124,15 @@ def become(request: dict[str, Any], files: Sequence[int], basis: Basis) -> None:
     sys.path[:] = [*filter(None, places), *rest]
     sys.argv = [basis.launcher, *request["argv"]]
     reseed()
+
+
+def set_environment(env: Mapping[str, str]) -> None:
+    """Have these variables and no others."""
+    for name in os.environ.keys() - env.keys():
+        del os.environ[name]
+    for name, value in env.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
 
 
 def reseed() -> None:
@@ -228,17 +238,46 @@ def sweep(patience: float) -> list[str]:
     return left
 
 
-# %% start_nanny
-def start_nanny(
-    line: socket.socket, request: dict[str, Any], files: Sequence[int], basis: Basis
-) -> None:
-    """Start a kernel and watch it; the nanny's whole life."""
+# %% be_nanny
+LARGEST = 1 << 20  # bytes of a request, most of it the environment
+
+
+def be_nanny(post: socket.socket, server: int, basis: Basis) -> None:
+    """Start kernels and watch them, one after the other; the nanny's whole life.
+
+    The requests come over `post`, from the process `server`.
+    """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    nanny = os.getpid()
     set_flag(SUBREAPER, 1)
     set_flag(DEATH_SIGNAL, signal.SIGTERM)
+    while os.getppid() == server:
+        message, files, _, _ = socket.recv_fds(post, LARGEST, 3)
+        if not message:
+            break
+        request = json.loads(message)
+        with socket.socket(fileno=files[0]) as line:
+            kernel = start_kernel(post, line, request, files[1:], basis)
+            signal.signal(signal.SIGTERM, lambda *_, kernel=kernel: kill_group(kernel))
+            if os.getppid() != server:
+                kill_group(kernel)
+            send(line, pid=kernel)
+            nurse(line, kernel, request.get("home", ""))
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        send(post, free=True)
+
+
+def start_kernel(
+    post: socket.socket,
+    line: socket.socket,
+    request: dict[str, Any],
+    files: Sequence[int],
+    basis: Basis,
+) -> int:
+    """Make a kernel, which gives the client its output; return its process."""
+    nanny = os.getpid()
     kernel = os.fork()
     if not kernel:
+        post.close()
         os.setsid()
         set_flag(DEATH_SIGNAL, signal.SIGKILL)
         if os.getppid() != nanny:
@@ -247,8 +286,4 @@ def start_nanny(
         os._exit(run_kernel(line, request, basis))
     for file in files:
         os.close(file)
-    signal.signal(signal.SIGTERM, lambda *_: kill_group(kernel))
-    if os.getppid() != request["server"]:
-        kill_group(kernel)
-    send(line, pid=kernel)
-    nurse(line, kernel, request.get("home", ""))
+    return kernel

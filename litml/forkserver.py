@@ -21,7 +21,7 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from litml.forked import Basis, find_children, is_gone, send, start_nanny
+from litml.forked import LARGEST, Basis, be_nanny, find_children, is_gone, send
 from litml.shell import make_shell, rehearse
 
 __all__ = [
@@ -35,7 +35,6 @@ __all__ = [
     "TooLong",
     "give_up",
     "preload",
-    "LARGEST",
     "receive_request",
     "FROZEN",
     "FREE",
@@ -59,7 +58,7 @@ BASE = """
 ipykernel.kernelapp ipykernel.ipkernel ipykernel.zmqshell ipykernel.debugger
 IPython.extensions.storemagic
 IPython.core.completer IPython.core.history IPython.core.magics IPython.core.debugger
-sqlite3 asyncio pdb tornado.platform.asyncio
+IPython.core.logger sqlite3 asyncio pdb faulthandler tornado.platform.asyncio
 """.split()
 
 
@@ -157,15 +156,12 @@ def preload(names: list[str], careful: bool) -> tuple[str, str]:
 
 # ## A request
 # %% receive_request
-LARGEST = 1 << 20  # bytes of a request, most of it the environment
-
-
-def receive_request(line: socket.socket) -> tuple[dict[str, Any], list[int]]:
+def receive_request(line: socket.socket) -> tuple[bytes, list[int]]:
     """Return what a client asks for, and the descriptors that came with it."""
     line.settimeout(10)
     message, files, _, _ = socket.recv_fds(line, LARGEST, 2)
     line.settimeout(None)
-    return json.loads(message), files
+    return message, files
 
 
 # %% find_other
@@ -209,6 +205,9 @@ class Server:
     def __init__(self, listener: socket.socket, life: socket.socket) -> None:
         self.listener = listener
         self.lines = {life.fileno(): life}
+        self.nannies: dict[int, socket.socket] = {}
+        self.free: list[socket.socket] = []  # to nannies who have no kernel
+        self.watch = select.poll()
         self.environment = dict(os.environ)
         self.basis = Basis(())
         self.base: set[str] = set()  # names of modules that any kernel has
@@ -216,35 +215,48 @@ class Server:
 
     def serve(self) -> None:
         """Answer requests until the last line is closed."""
-        watch = select.poll()
-        watch.register(self.listener, select.POLLIN)
-        for file in self.lines:
-            watch.register(file, select.POLLIN)
+        for one in (self.listener, *self.lines.values()):
+            self.watch.register(one, select.POLLIN)
         while self.lines:
-            for file, _ in watch.poll():
+            for file, _ in self.watch.poll():
                 if file == self.listener.fileno():
-                    line, _ = self.listener.accept()
-                    if self.answer(line):
-                        self.lines[line.fileno()] = line
-                        watch.register(line, select.POLLIN)
-                    else:
-                        line.close()
-                elif is_gone(self.lines[file]):
-                    watch.unregister(file)
-                    self.lines.pop(file).close()
+                    self.admit(self.listener.accept()[0])
+                elif is_gone(line := self.lines.get(file) or self.nannies[file]):
+                    self.drop(file)
+                elif file in self.nannies:
+                    self.free.append(line)
+        for nanny in self.nannies.values():
+            nanny.close()
+
+    def admit(self, line: socket.socket) -> None:
+        """Answer one request, and hold its line if that is what it wants."""
+        if self.answer(line):
+            self.lines[line.fileno()] = line
+            self.watch.register(line, select.POLLIN)
+        else:
+            line.close()
+
+    def drop(self, file: int) -> None:
+        """Forget a line whose other end is closed."""
+        self.watch.unregister(file)
+        self.free = [nanny for nanny in self.free if nanny.fileno() != file]
+        for lines in (self.lines, self.nannies):
+            if line := lines.pop(file, None):
+                line.close()
 
     def answer(self, line: socket.socket) -> bool:
         """Answer one request; is its line to be held?"""
         files: list[int] = []
         try:
-            request, files = receive_request(line)
+            message, files = receive_request(line)
+            request = json.loads(message)
             if request.get("hold"):
                 send(line, held=True)
                 return True
             if reason := self.refuse(request):
                 send(line, refused=reason)
             else:
-                self.fork(line, request, files)
+                self.hand_over(message, [line.fileno(), *files])
         except (OSError, ValueError, KeyError) as error:
             send(line, refused=f"the server cannot: {error}")
         finally:
@@ -263,19 +275,33 @@ class Server:
                 return f"a folder on PYTHONPATH has a `{name}`"
         return ""
 
-    def fork(
-        self, line: socket.socket, request: dict[str, Any], files: list[int]
-    ) -> None:
-        """Make a nanny for a request."""
-        request["server"] = os.getpid()
+    def hand_over(self, message: bytes, files: list[int]) -> None:
+        """Give a request to a nanny who is free, or to a new one."""
+        if not self.free:
+            self.free.append(self.hire(files))
+        try:
+            socket.send_fds(self.free[-1], [message], files)
+        except ConnectionError:  # she has been killed
+            self.free.pop()
+            return self.hand_over(message, files)
+        self.free.pop()
+
+    def hire(self, files: list[int]) -> socket.socket:
+        """Make a nanny, who shall not hold `files`; return the line to her."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        server = os.getpid()
         if os.fork():
-            return
+            theirs.close()
+            self.watch.register(ours, select.POLLIN)
+            self.nannies[ours.fileno()] = ours
+            return ours
         code = 1
         try:
-            self.listener.close()
-            for held in self.lines.values():
-                held.close()
-            start_nanny(line, request, files, self.basis)
+            for line in (*self.lines.values(), *self.nannies.values()):
+                line.close()
+            for file in (ours.detach(), self.listener.detach(), *files):
+                os.close(file)
+            be_nanny(theirs, server, self.basis)
             code = 0
         except BaseException:
             traceback.print_exc()

@@ -8,7 +8,7 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,12 @@ __all__ = [
     "rehearse",
     "forget",
     "HISTORY",
+    "FILES",
     "make_shell",
     "start_app",
     "finish_app",
+    "replaced",
+    "SystemOfNoModules",
     "adopt_shell",
 ]
 
@@ -52,6 +55,7 @@ def forget(shell: Any) -> None:
 # ## Made beforehand
 # %% make_shell
 HISTORY = "--HistoryManager.hist_file=:memory:"  # what a test types is nobody's history
+FILES: list[str] = []  # of the modules that there are before the first kernel
 
 
 def make_shell() -> None:
@@ -72,6 +76,8 @@ def make_shell() -> None:
             compiler_class=XCachingCompiler,
         )
         shell.display_formatter.format(None)  # makes the formatters
+    modules = sys.modules.copy().values()
+    FILES[:] = filter(None, (getattr(one, "__file__", None) for one in modules))
 
 
 # ## In the kernel
@@ -98,25 +104,48 @@ def start_app(words: Sequence[str], same: bool = True) -> Any:
 
 def finish_app(app: Any, words: Sequence[str]) -> Any:
     """Initialise an application whose first half is done; return it."""
+    from ipykernel import ipkernel
     from IPython.core.application import BaseIPythonApplication
 
-    base: Any = BaseIPythonApplication
     app.argv, app.connection_file = [*words], words[1]
     for config in (app.config, app.cli_config):
         config.IPKernelApp.connection_file = words[1]
     app.observe(lambda change: adopt_shell(change.new), "kernel")
-    whole, base.initialize = base.initialize, lambda *_: None
-    try:
+    with (
+        replaced(BaseIPythonApplication, "initialize", lambda *_: None),
+        replaced(ipkernel, "sys", SystemOfNoModules()),
+    ):
         app.initialize([*words])
-    finally:
-        base.initialize = whole
     return app
+
+
+@contextlib.contextmanager
+def replaced(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Have an attribute be another for a while."""
+    kept = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, kept)
+
+
+class SystemOfNoModules:
+    """The module `sys`, for one who would list all modules."""
+
+    modules: Mapping[str, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys, name)
 
 
 def adopt_shell(kernel: Any) -> None:
     """Have a shell that was made before belong to a kernel, and to this process."""
     shell = kernel.shell
     shell.kernel = shell.parent = kernel
+    kernel._kernel_modules = FILES
+    if debugger := getattr(kernel, "debugger", None):
+        debugger.kernel_modules = FILES
     shell.init_environment()
     shell.init_virtualenv()
     shell.save_sys_module_state()

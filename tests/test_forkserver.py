@@ -351,6 +351,36 @@ print(subprocess.Popen(["sleep", "77"], start_new_session=True).pid)
     assert not kernel.home.exists()
 
 
+def test_a_nanny_has_one_kernel_after_the_other(loop: Loop, tmp_path: Path) -> None:
+    code = """
+import os, subprocess
+sleeper = subprocess.Popen(["sleep", "76"], start_new_session=True)
+os.environ["LEFT"] = "behind"
+print(json.dumps([os.getppid(), sleeper.pid]))
+"""
+    look = """
+import os
+print(json.dumps([os.getppid(), "LEFT" in os.environ, os.path.exists("/proc/CHILD")]))
+"""
+
+    async def work() -> list[Any]:
+        kernel = await open_kernel(tmp_path, "python3", [])
+        nanny, child = await ask(kernel, code)
+        await kernel.close()
+        said: list[Any] = []
+        for _ in range(100):  # she is free a moment after we have hung up
+            said = await ask_new(tmp_path, look.replace("CHILD", str(child)))
+            if said[0] == nanny:
+                break
+        os.kill(nanny, signal.SIGKILL)
+        assert is_gone(nanny)
+        return [nanny, said, await ask_new(tmp_path, look)]
+
+    nanny, again, later = loop.run(work())
+    assert again == [nanny, False, False], "nothing is left of the first one"
+    assert later[0] != nanny, "who was killed is replaced"
+
+
 RUNNER = """
 import asyncio, os, sys, time
 from pathlib import Path
