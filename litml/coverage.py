@@ -3,9 +3,10 @@
 `pytest --cov` counts them.
 """
 
+import contextlib
 import inspect
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from litml.variables import drop_marks
 
 __all__ = [
     "start_coverage",
+    "save_coverage",
     "stop_coverage",
     "coverage_codes",
     "copy_options",
@@ -29,11 +31,29 @@ def start_coverage(options: dict[str, Any]) -> None:
         import atexit
 
         import coverage
+        from IPython import get_ipython
     except ImportError:
         return
     if coverage.Coverage.current() is None:
-        coverage.Coverage(data_suffix=True, **options).start()
+        measure = coverage.Coverage(data_suffix=True, **options)
+        measure.set_option("run:sigterm", True)
+        with contextlib.suppress(Exception):  # since version 7.10
+            patched: Any = measure.get_option("run:patch")
+            measure.set_option("run:patch", [*patched, "_exit"])
+        measure.start()
     atexit.register(stop_coverage)
+    if shell := get_ipython():
+        shell.events.register("post_run_cell", save_coverage)
+
+
+def save_coverage(*_: object) -> None:
+    """Write what was found so far; what cannot be written now, may be later."""
+    import coverage
+
+    measure = coverage.Coverage.current()
+    if measure is not None:
+        with contextlib.suppress(Exception):
+            measure.save()
 
 
 def stop_coverage() -> None:
@@ -51,8 +71,9 @@ def stop_coverage() -> None:
 # %% coverage_codes
 def coverage_codes(options: Mapping[str, Any]) -> tuple[str, str]:
     """Return the code to run in a kernel before its first cell and after its last."""
-    parts = [inspect.getsource(part) for part in (start_coverage, stop_coverage)]
-    head = "from typing import Any\n\n" + drop_marks("\n\n".join(parts))
+    parts: list[Callable[..., None]] = [start_coverage, save_coverage, stop_coverage]
+    text = drop_marks("\n\n".join(inspect.getsource(part) for part in parts))
+    head = f"import contextlib\nfrom typing import Any\n\n{text}"
     start = run_apart(f"{head}\n\nstart_coverage(options)\n", options=dict(options))
     return start, run_apart(f"{head}\n\nstop_coverage()\n")
 

@@ -31,7 +31,7 @@ from litml.outcome import (
     find_line,
     judge,
 )
-from litml.protocol import TICK, Exchange, receive
+from litml.protocol import TICK, Deadline, Exchange, receive
 from litml.strict import Strict
 
 if TYPE_CHECKING:
@@ -249,7 +249,7 @@ except Exception:
 # %% Kernel
 GRACE = 2.0  # seconds a kernel has to heed an interrupt, or a request to leave
 PATIENCE = 50  # ticks to wait for the last output of a cell that has been answered
-SLACK = 8.0  # seconds more for one that does not say what keeps it: it may be slow
+SLACK = 8.0  # seconds more for one that may only be slow
 
 
 class Kernel:
@@ -331,9 +331,24 @@ class Kernel:
         answered = exchange.reply is not None or exchange.broken
         if answered or not await self.is_alive():
             return False
+        early = not exchange.begun
         await self.process.interrupt()
-        await self.follow(exchange, time.monotonic() + GRACE)
+        await self.indulge(exchange, GRACE)
+        if early and exchange.begun and not exchange.done and await self.is_alive():
+            await self.process.interrupt()  # nobody has heard the first one
+            await self.indulge(exchange, GRACE)
         return True
+
+    async def indulge(self, exchange: Exchange, seconds: float) -> None:
+        """Follow an exchange for so long, or longer if the machine is busy.
+
+        Stop also at the news that what was asked for has only begun now.
+        """
+        deadline, begun = Deadline(seconds, SLACK, self.group), exchange.begun
+        while not (exchange.done or deadline.is_over) and await self.is_alive():
+            await self.follow(exchange, time.monotonic() + TICK)
+            if exchange.begun > begun:
+                return
 
     async def examine(self) -> Failure:
         """Say how the process ended, or that it has lost its mind."""
@@ -393,7 +408,8 @@ class Kernel:
         content = {"tasks": waiting, "seconds": ending * 0.9}
         request = self.client.send("litml_end_request", content)
         exchange = Exchange([request], OutputArea())
-        await self.follow(exchange, time.monotonic() + waiting + GRACE)
+        await self.follow(exchange, time.monotonic() + waiting)
+        await self.indulge(exchange, GRACE)
         return exchange.reply is not None
 
     async def finish(self, ending: float) -> Failure | None:
@@ -413,6 +429,15 @@ class Kernel:
             return Failure("NeverEnds", "the process does not end")
         void = ["Leaving"] if alive else ["Leaving", "NeverEnds"]
         return next((one for one in noticed if one.name not in void), None)
+
+    async def terminate(self) -> None:
+        """Ask a kernel that does not answer to end, by a signal, and wait for it."""
+        if self.group is not None and await self.is_alive():
+            with suppress(ProcessLookupError):
+                os.kill(self.group, signal.SIGTERM)
+            deadline = Deadline(GRACE, SLACK, self.group)
+            while await self.is_alive() and not deadline.is_over:
+                await self.client.rest(TICK)
 
     def kill(self) -> None:
         """Kill the kernel's process group at once, where there are such groups."""

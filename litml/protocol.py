@@ -1,13 +1,23 @@
 # Exported from nbs/10_protocol.ipynb. Edit either side, then run `litml sync`.
 """A request to a kernel, and what comes back for it."""
 
+import os
+import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from litml.channels import Channels, Session
 from litml.outcome import LIMIT, OutputArea
 
-__all__ = ["Exchange", "unpack", "TICK", "receive"]
+__all__ = [
+    "Exchange",
+    "unpack",
+    "TICK",
+    "receive",
+    "Deadline",
+    "processor_time",
+]
 
 
 # ## A conversation
@@ -22,6 +32,7 @@ class Exchange:
     requests: list[str]
     area: OutputArea
     reply: dict[str, Any] | None = None
+    begun: bool = False
     idle: bool = False
     broken: bool = False
 
@@ -43,6 +54,7 @@ class Exchange:
             if parent == self.requests[0]:
                 self.reply = content
         else:
+            self.begun |= kind == "execute_input"
             self.area.add(kind, content)
 
 
@@ -73,3 +85,33 @@ async def receive(channels: Channels, exchange: Exchange) -> bool:
         except (ValueError, TypeError, KeyError):
             exchange.broken = True
     return bool(batch)
+
+
+# ## Time
+# %% Deadline
+class Deadline:
+    """A time after so many `seconds`, or up to `more` later for a process in need."""
+
+    def __init__(self, seconds: float, more: float, process: int | None) -> None:
+        self.process = process
+        self.soon = time.monotonic() + seconds
+        self.late = self.soon + more
+        self.enough = (processor_time(process) or 0.0) + seconds
+
+    @property
+    def is_over(self) -> bool:
+        """Has it had the time it was given?"""
+        if (now := time.monotonic()) < self.soon:
+            return False
+        used = processor_time(self.process)
+        return used is None or used >= self.enough or now >= self.late
+
+
+def processor_time(process: int | None) -> float | None:
+    """Return how long a process has run on processors, in seconds; None if unknown."""
+    try:
+        text = Path(f"/proc/{process}/stat").read_text()
+        user, system = text.rpartition(")")[2].split()[11:13]  # proc_pid_stat(5)
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError):
+        return None

@@ -467,6 +467,8 @@ class Runner:
             return None
         try:
             await self.run_hidden(kernel, self.policy.closing)
+            if kernel.busy and self.policy.closing:
+                await kernel.terminate()
         finally:
             failure = await kernel.close(ending)
             self.files = kernel.files

@@ -177,6 +177,32 @@ def test_what_notebooks_run_counts_for_coverage(project: Sandbox) -> None:
     assert found["files"]["mylib/core.py"]["missing_lines"]
 
 
+def test_a_kernel_that_dies_leaves_its_coverage(project: Sandbox) -> None:
+    pytest.importorskip("pytest_cov", reason="pytest-cov is not installed")
+    names = ["killed", "left", "stopped", "hung"]
+    cells = [code(name, f"#| export\ndef {name}():\n    return 1") for name in names]
+    project.write("00_core.ipynb", prose("title", "# Core\n\n> One."), *cells)
+    project.export()
+    ends = {
+        "killed": ["killed()", "import os\nos.kill(os.getpid(), 9)"],
+        "left": ["import os\nleft()\nos._exit(0)"],
+        "stopped": ["#| timeout: 1\nstopped()\nwhile True: pass"],
+        "hung": [
+            "#| timeout: 1\nhung()\nwhile True:\n    try:\n        while True: pass\n"
+            "    except KeyboardInterrupt: pass"
+        ],
+    }
+    for name, sources in ends.items():
+        use = {f"c{i}": source for i, source in enumerate(sources)}
+        save(project, f"{name}.ipynb", use=f"from mylib.core import {name}", **use)
+    report = project.root / "coverage.json"
+    lines = run(project, "--cov=mylib", f"--cov-report=json:{report}")
+    assert any("4 failed" in line for line in lines), lines
+    found = json.loads(report.read_text())["files"]["mylib/core.py"]
+    assert found["missing_lines"] == []
+    assert not [path for path in project.files() if ".coverage." in path]
+
+
 # The debugger ------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -215,6 +216,31 @@ def test_how_a_kernel_ends_is_said_at_the_cell(
     if "interrupted" in says:
         assert run.failed.failure is not None
         assert run.failed.failure.line == source.count("\n") + 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc what a process does")
+def test_an_interrupt_that_came_too_early_is_sent_again(loop: Loop) -> None:
+    """On a busy machine a cell may begin only after its time is up."""
+
+    async def work() -> None:
+        async with await start_kernel(Path.cwd()) as kernel:
+            assert kernel.group is not None
+            interrupt = kernel.process.interrupt
+            sent: list[float] = []
+
+            async def count() -> None:
+                sent.append(time.monotonic())
+                await interrupt()
+                os.killpg(kernel.group or 0, signal.SIGCONT)
+
+            kernel.process.interrupt = count  # type: ignore[method-assign]
+            os.killpg(kernel.group, signal.SIGSTOP)
+            done = await kernel.execute("import time\ntime.sleep(600)", 0.1)
+            assert done.status is Status.TIMED_OUT and done.failure is not None
+            assert "; interrupted" in done.failure.value and len(sent) == 2
+            assert done.failure.line == 2
+
+    loop.run(work())
 
 
 @posix
