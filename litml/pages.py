@@ -35,6 +35,9 @@ __all__ = [
     "read_title",
     "plain",
     "read_opening",
+    "find_title",
+    "BADGES",
+    "is_headed",
     "is_front",
     "body_of",
     "Wish",
@@ -116,21 +119,42 @@ def plain(markdown: str) -> str:
 def read_opening(notebook: Notebook, name: str) -> Opening:
     """Return how a page opens. Without a title, it is called as its notebook is."""
     front: dict[str, Any] = {}
-    opening = Opening()
     for cell in notebook.cells:
-        at = Location(notebook.name, cell.id)
         if cell.kind == "raw" and is_front(cell.source):
+            at = Location(notebook.name, cell.id)
             found = parse_yaml(cell.source.strip().strip("-"), at)
             front |= found if isinstance(found, dict) else {}
-        elif cell.kind == "markdown" and (found := read_title(body_of(cell), at)):
-            opening = found
+        elif is_headed(cell):
             break
+    opening = find_title(notebook)
     front = {**opening.front, **front}
     words = re.sub(r"^\d+\w?_", "", posixpath.basename(name)).replace("_", " ").strip()
     title = str(front.get("title") or opening.title or words.capitalize() or name)
     said = front.get("description") or front.get("subtitle") or opening.summary
     front.pop("litml", None)  # which is about running
     return replace(opening, title=title, summary=str(said), front=front)
+
+
+def find_title(notebook: Notebook) -> Opening:
+    """Return the title, and what stands with it; an empty one if there is none.
+
+    Below other prose, one of several headings is a part of the page, not its title.
+    """
+    prose = [cell for cell in notebook.cells if cell.kind == "markdown"]
+    heads = [cell for cell in prose if is_headed(cell)]
+    above = prose[: prose.index(heads[0])] if heads else []
+    if not heads or (len(heads) > 1 and any(BADGES.sub("", c.source) for c in above)):
+        return Opening()
+    at = Location(notebook.name, heads[0].id)
+    return read_title(body_of(heads[0]), at) or Opening()
+
+
+BADGES = re.compile(r"<[^>]*>|\[!\[[^\]]*\]\([^)]*\)\]\([^)]*\)|\s+")
+
+
+def is_headed(cell: Cell) -> bool:
+    """Does a cell begin with a heading that may be a title?"""
+    return cell.kind == "markdown" and bool(re.match(r"\s*# ", body_of(cell)))
 
 
 def is_front(source: str) -> bool:

@@ -51,6 +51,7 @@ __all__ = [
     "place",
     "ELEMENT",
     "ATTRIBUTE",
+    "NEAR",
     "settle",
     "write_tag",
     "settle_link",
@@ -374,6 +375,7 @@ ELEMENT = re.compile(
     r"<(a|img|video|audio|source)\b((?:\s+[\w:-]+(?:=\"[^\"]*\")?)*)\s*/?>"
 )
 ATTRIBUTE = re.compile(r"([\w:-]+)=\"([^\"]*)\"")
+NEAR = 1000  # characters that may stand between a link and its image
 
 
 def settle(html: str, context: Context) -> str:
@@ -383,7 +385,9 @@ def settle(html: str, context: Context) -> str:
         said = {name: unescape(value) for name, value in ATTRIBUTE.findall(match[2])}
         if match[1] == "a":
             return settle_link(said, context)
-        return settle_media(match[1], said, context)
+        before = html[max(0, match.start() - NEAR) : match.start()]
+        is_inside = before.rfind("<a ") > before.rfind("</a>")
+        return settle_media(match[1], said, context, is_inside)
 
     return ELEMENT.sub(settle_one, html)
 
@@ -420,8 +424,13 @@ def find_page(href: str, context: Context) -> str:
 
 
 # %% settle_media
-def settle_media(tag: str, said: dict[str, str], context: Context) -> str:
-    """Write an image or a film with the file that the site has of it."""
+def settle_media(
+    tag: str, said: dict[str, str], context: Context, is_inside: bool = False
+) -> str:
+    """Write an image or a film with the file that the site has of it.
+
+    `is_inside` that of a link, it cannot be a link itself.
+    """
     source = said.get("src", "")
     url, data = find_media(source, context) if source else ("", None)
     if tag == "img" and not url:
@@ -430,7 +439,9 @@ def settle_media(tag: str, said: dict[str, str], context: Context) -> str:
             f'<span class="missing">{escape(said.get("alt", "") or source[:80])}</span>'
         )
     if not data and re.match(r"https?:|//", url) and not context.trusted:
-        return link_media(tag, url, said.get("alt", ""), context)
+        words = said.get("alt", "")
+        link = link_media(tag, url, words, context)
+        return escape(words or url.rpartition("/")[2]) if is_inside else link
     if url:
         said["src"] = url
     if tag == "img":

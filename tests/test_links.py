@@ -117,3 +117,10 @@ def test_what_is_elsewhere_is_a_link_unless_prose_is_trusted(box: SiteBox) -> No
     assert html.count(far) == 1 and 'src="https://example.org/a.png"' in html
     assert '<a href="https://example.org/b.png">b</a>' in html
     assert "data: https:" in html
+
+
+def test_an_image_from_elsewhere_within_a_link_is_its_words(box: SiteBox) -> None:
+    badge = "[![build](https://example.org/b.svg)](https://example.org/ci)"
+    box.write("02_badge.ipynb", prose("t", f"# Badge\n\n{badge} and `x`"))
+    box.build()
+    assert '<a href="https://example.org/ci">build</a> and' in box.page("badge.html")

@@ -79,6 +79,24 @@ def test_without_a_title_the_notebook_has_a_name() -> None:
     assert make_page(notebook(), "00").title
 
 
+BADGE = "<a href='x'><img src='y'></a> [![b](c)](d)"
+
+
+@pytest.mark.parametrize(
+    ("above", "below", "title"),
+    [
+        ("**Chapter 2**", "# Results", "Core"),
+        ("**Chapter 2**", "Text", "Setup"),
+        (BADGE, "# Results", "Setup"),
+        ("", "# Results", "Setup"),
+    ],
+)
+def test_a_part_is_not_the_title(above: str, below: str, title: str) -> None:
+    """Below other prose, one of several headings is not that of the page."""
+    cells = [cell("markdown", one) for one in (above, "# Setup", below)]
+    assert page_of(*cells).title == title
+
+
 # Directives --------------------------------------------------------------------------
 
 OUT = stream("2\n")
