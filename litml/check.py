@@ -408,7 +408,9 @@ class Finder:
         return at.notebook, cell, at.line or 0, finding.tool
 
 
+FUTURE = "`from __future__` imports must occur at the beginning of the file"
 NOISE = {  # what is right in a notebook
+    ("ruff", FUTURE),  # each cell is compiled by itself; for modules the export knows
     ("mypy", '"async with" outside async function'),
     ("mypy", '"async for" outside async function'),
     ("pyright", '"await" allowed only within async function'),

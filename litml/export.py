@@ -391,8 +391,9 @@ def refuse_clashes(chunks: list[Chunk]) -> None:
         for match in MARKER.finditer(chunk.code) if "# %% " in chunk.code else ():
             if match[1] in ids:
                 line = chunk.code.count("\n", 0, match.start()) + 1
-                message = f"this comment reads as the marker of cell `{match[1]}`"
-                raise ExportError(message, at=chunk.at(line))
+                message = f"this line reads as the marker of cell `{match[1]}`"
+                hint = "put a space before it, or more words behind"
+                raise ExportError(message, at=chunk.at(line), hint=hint)
 
 
 # %% count_lead

@@ -218,7 +218,10 @@ def sync_docstring(pair: Pair) -> None:
     chunks = pair.ours.chunks
     title = next((one for one in owner.cells if is_title(one)), None)
     if before[0] != after[0]:
-        if title is None or not after[0] or (chunks and chunks[0].is_docstring):
+        if title and not after[0]:
+            hint = "delete the sentence in the title cell, and the docstring will go"
+            raise no_home(pair, "the docstring was deleted, and not its cell", hint)
+        if title is None or (chunks and chunks[0].is_docstring):
             hint = "give the notebook a title cell: `# Name` and `> a sentence`"
             raise no_home(pair, "the docstring has no title cell to live in", hint)
         set_summary(pair, title, before[0], after[0])

@@ -128,10 +128,15 @@ def read_module(run: Run, target: str) -> str:
     except OSError as error:
         raise SyncError(str(error.strerror), at=Location(name)) from error
     except UnicodeDecodeError as error:
-        raise SyncError(f"not UTF-8: {error}", at=Location(name)) from error
+        line = error.object.count(b"\n", 0, error.start) + 1
+        at, hint = Location(name, line=line), "save the file as UTF-8"
+        raise SyncError(f"not UTF-8: {error.reason}", at=at, hint=hint) from error
     if "\r" in text:
         line = text[: text.index("\r")].count("\n") + 1
-        raise SyncError("a lone carriage return", at=Location(name, line=line))
+        hint = "delete it, or write `\\r` if it is in a string"
+        raise SyncError(
+            "a lone carriage return", at=Location(name, line=line), hint=hint
+        )
     return text
 
 
@@ -301,10 +306,12 @@ def collected(sync: Sync, target: str = "") -> Iterator[None]:
         yield
     except LitmlError as error:
         at = error.at or Location(run.project.name_of(run.path_of(target)))
+        error.at, root = at, run.project.root
         if at.line and at.notebook.endswith(".py"):
-            root = run.project.root
-            at = locate(root, root / at.notebook, at.line) or at
-        error.at = at
+            if cell := locate(root, root / at.notebook, at.line):
+                place = f"it stands in line {at.line} of {at.notebook}"
+                error.hint = f"{place}; {error.hint}" if error.hint else place
+                error.at = cell
         sync.problems.append(error)
 
 

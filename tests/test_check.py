@@ -321,6 +321,16 @@ def test_a_conflict_is_not_formatted(project: Sandbox) -> None:
     assert "some code does not parse" in one.message
 
 
+def test_an_import_from_the_future_below_another_cell(project: Sandbox) -> None:
+    """Ruff reads a notebook as one module; a kernel compiles each cell by itself."""
+    configure(project, "\n[tool.ruff]\n")
+    future = code("imports", "#| export\nfrom __future__ import annotations")
+    project.write("01_both.ipynb", code("above", "x = 1"), future)
+    project.export()
+    found = check_project(find_project(project.root)).findings
+    assert [one for one in found if one.tool == "ruff"] == []
+
+
 def test_a_notebook_that_cannot_be_read(project: Sandbox) -> None:
     configure(project, MYPY)
     project.write_bytes("01_a.ipynb", b"{")

@@ -398,6 +398,8 @@ def test_17_a_syntax_error(core: Core) -> None:
     core.edit(("def save(path, data):", "def save(path, data:"))
     said = core.refuse()
     assert "does not parse" in said and "at nbs/00_core.ipynb, cell c5, line 2" in said
+    line = core.text.split("\n").index("def save(path, data:") + 1
+    assert f"hint: it stands in line {line} of mylib/core.py" in said
 
 
 @pytest.mark.parametrize("inside", ["", '"""'])
@@ -538,7 +540,7 @@ def test_29_a_docstring_without_a_home(core: Core) -> None:
     core.edit(("The heart of it.", "The heart of it.\n\nAnd more of it.\n"))
     assert "no single home" in core.refuse()
     core.edit(('"""The heart of it.\n\nAnd more of it.\n"""\n', ""))
-    assert "no title cell to live in" in core.refuse()
+    assert "delete the sentence in the title cell" in core.refuse()
 
 
 def test_29_a_docstring_in_exported_prose(project: Sandbox) -> None:
@@ -898,7 +900,7 @@ def test_a_module_that_may_not_be_read(core: Core) -> None:
 def test_a_module_that_is_not_text(core: Core) -> None:
     text = core.module.read_bytes()
     for wrong, message in {
-        text.replace(b"Write it", b"Write \xe9"): "not UTF-8",
+        text.replace(b"Write it", b"Write \xe9"): "save the file as UTF-8",
         text.replace(b"Write it", b"Write\rit"): "a lone carriage return",
         text.replace(b"Write it", b"Write\0it"): "does not parse",
         b"": "",
