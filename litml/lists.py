@@ -11,7 +11,8 @@ from urllib.parse import quote, urlsplit
 
 from litml.notebook import Location
 from litml.project import ConfigError
-from litml.store import is_inner
+from litml.store import Target, is_inner
+from litml.theme import Site, Theme, fill
 
 __all__ = [
     "make_sitemap",
@@ -19,7 +20,9 @@ __all__ = [
     "read_aliases",
     "file_of",
     "from_file",
+    "write_redirects",
     "site_root",
+    "fill_frames",
 ]
 
 
@@ -90,7 +93,29 @@ def from_file(file: str, target: str) -> str:
     return f"{relpath(path, dirname(file) or '.')}{mark}{anchor}"
 
 
+def write_redirects(
+    redirects: Mapping[str, str], theme: Theme, site: Site
+) -> Iterator[tuple[str, bytes]]:
+    """Yield a page for each old address."""
+    for file, target in redirects.items():
+        to = from_file(file, target)
+        text = fill(theme, "redirect.html", site=site, target=to)
+        yield file, text.encode()
+
+
 def site_root(url: str) -> str:
     """Return the path of a site on its server, with a slash at both ends."""
     path = urlsplit(url).path.strip("/")
     return f"/{path}/" if path else "/"
+
+
+# ## Frames from a disk
+# %% fill_frames
+def fill_frames(target: Target) -> None:
+    """Put the scripts of a site's frames into them."""
+    from litml.outputs import inline_scripts
+
+    names = [name for name in target.made if name.startswith("_out/")]
+    files = {name: (target.folder / name).read_bytes() for name in names}
+    for name, data in files.items():
+        target.write(name, inline_scripts(data, files))
