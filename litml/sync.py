@@ -306,12 +306,12 @@ def collected(sync: Sync, target: str = "") -> Iterator[None]:
         yield
     except LitmlError as error:
         at = error.at or Location(run.project.name_of(run.path_of(target)))
-        error.at, root = at, run.project.root
-        if at.line and at.notebook.endswith(".py"):
-            if cell := locate(root, root / at.notebook, at.line):
-                place = f"it stands in line {at.line} of {at.notebook}"
-                error.hint = f"{place}; {error.hint}" if error.hint else place
-                error.at = cell
+        root, is_module = run.project.root, at.notebook.endswith(".py")
+        line = at.line if is_module else None
+        error.at = (line and locate(root, root / at.notebook, line)) or at
+        if error.at != at:
+            place = f"it stands in line {line} of {at.notebook}"
+            error.hint = f"{place}; {error.hint}" if error.hint else place
         sync.problems.append(error)
 
 
