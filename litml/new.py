@@ -43,6 +43,7 @@ __all__ = [
     "read_folder",
     "make_renderer",
     "quoted",
+    "write_import",
     "render_text",
     "render_notebook",
     "render_template",
@@ -252,6 +253,7 @@ def make_renderer() -> Environment:
         autoescape=False,  # none of the files is HTML
     )
     renderer.filters["quoted"] = quoted
+    renderer.globals["imports"] = write_import
     return renderer
 
 
@@ -259,6 +261,16 @@ def make_renderer() -> Environment:
 def quoted(text: str) -> str:
     """Return the text as a string literal in double quotes."""
     return json.dumps(text, ensure_ascii=False)
+
+
+# %% write_import
+def write_import(module: str, *names: str) -> str:
+    """Return the import of sorted names, on one line of 88 characters if it fits."""
+    line = f"from {module} import {', '.join(names)}"
+    if len(line) <= 88:
+        return line
+    listed = "".join(f"    {name},\n" for name in names)
+    return f"from {module} import (\n{listed})"
 
 
 # %% render_text

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "add_new",
     "run_new",
+    "begin_git",
     "update_here",
     "add_build",
     "run_build",
@@ -74,8 +75,19 @@ def run_new(arguments: Namespace) -> int:
     answers = find_answers(name, description, arguments.author, arguments.email)
     files = new_project(Path(name), answers, arguments.template)
     print(f"made {name}: {len(files)} files, by {answers.author}")
-    print(f"next: cd {name}; pip install -e '.[dev]'; pytest")
+    print(f"next: cd {name}; {begin_git(Path(name))}pip install -e '.[dev]'; pytest")
     return FINE
+
+
+def begin_git(folder: Path) -> str:
+    """Return the command that makes a repository, "" within one."""
+    from litml.git import GitError, find_repository
+
+    try:
+        find_repository(folder)
+    except GitError:
+        return "git init -b main; "
+    return ""
 
 
 # %% update_here

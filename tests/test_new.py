@@ -5,6 +5,7 @@ import dataclasses
 import json
 import keyword
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import litml
 from litml.build import build_project
 from litml.new import (
     Answers,
@@ -28,6 +30,7 @@ from litml.new import (
     read_template,
     render_template,
     suggest_name,
+    templates_dir,
 )
 from litml.notebook import Cell, read_notebook
 from litml.package import ExportReport, export_project
@@ -97,10 +100,42 @@ def check_project(root: Path) -> None:
     run(root, "litml", "docs", "--strict")
 
 
+@pytest.mark.slow  # mypy reads all of PyTorch
+@pytest.mark.parametrize(
+    "template", [name for name in list_templates() if name != "package"]
+)
+def test_types_of_the_other_templates(tmp_path: Path, template: str) -> None:
+    if template == "training":
+        pytest.importorskip("torch")
+    new_project(tmp_path / "my-lib", ADA, template)
+    run(tmp_path / "my-lib", "mypy")
+
+
+def test_templates_import_what_litml_exports() -> None:
+    """A name that a module only happens to have is none of it for a type checker."""
+    package, found = Path(litml.__path__[0]), 0
+    for path in templates_dir().glob("*/nbs/*.ipynb"):
+        text = "\n".join(cell.source for cell in read_notebook(path).cells)
+        for module, names in re.findall(r"from litml\.(\S+) import ([\w, ]+)", text):
+            tree = ast.parse((package / f"{module.replace('.', '/')}.py").read_text())
+            [public] = [
+                ast.literal_eval(node.value)
+                for node in tree.body
+                if isinstance(node, ast.Assign)
+                and ast.unparse(node.targets[0]) == "__all__"
+            ]
+            assert set(names.split(", ")) <= set(public), f"{path.name}, litml.{module}"
+            found += 1
+    assert found > 5
+
+
+@pytest.mark.parametrize("template", list_templates())
 @pytest.mark.parametrize("answers", ODD_ANSWERS, ids=["short", "long"])
-def test_checks_pass_whatever_the_answers(tmp_path: Path, answers: Answers) -> None:
+def test_checks_pass_whatever_the_answers(
+    tmp_path: Path, answers: Answers, template: str
+) -> None:
     target = tmp_path / answers.name
-    new_project(target, answers)
+    new_project(target, answers, template)
     about = tomllib.loads((target / "pyproject.toml").read_text())["project"]
     assert about["description"] == answers.description
     assert about["authors"][0]["name"] == answers.author
