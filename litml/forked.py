@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import CodeType
-from typing import Any
+from typing import Any, cast
 
 from litml.shell import start_app
 
@@ -85,14 +85,16 @@ class Basis:
 
     `path` is where modules are found, without `PYTHONPATH`; `launcher` is the program
     that a cold kernel runs; `environment` holds variables that imports have set;
-    `watch` is the compiled program that watches a kernel, see `10_watch`; `home` is
-    whose configuration of IPython has been read.
+    `watch` is the compiled program that watches a kernel, see `10_watch`, and the lines
+    of `loaded` are the files of all modules; `home` is whose configuration of IPython
+    has been read.
     """
 
     path: tuple[str, ...]
     launcher: str = "ipykernel_launcher"
     environment: Mapping[str, str] = field(default_factory=dict)
     watch: CodeType | None = None
+    loaded: str = ""
     home: str = ""
 
 
@@ -151,7 +153,7 @@ def run_kernel(line: socket.socket, request: dict[str, Any], basis: Basis) -> in
     try:
         app = start_app(request["argv"], os.environ.get("HOME") == basis.home)
         if request.get("watch") and basis.watch:
-            watch(app.kernel, basis.watch, *request["watch"])
+            watch(app.kernel, basis, *request["watch"])
         send(line, ready=True)
         line.close()
         app.start()
@@ -172,16 +174,15 @@ def run_kernel(line: socket.socket, request: dict[str, Any], basis: Basis) -> in
     return code
 
 
-def watch(
-    kernel: Any, program: CodeType, reports: str, commands: bool, root: str
-) -> None:
+def watch(kernel: Any, basis: Basis, reports: str, commands: bool, root: str) -> None:
     """Have the kernel be watched as soon as its event loop runs."""
     from tornado.ioloop import IOLoop
 
     names: dict[str, Any] = {"__name__": "litml.watch"}
-    exec(program, names)
+    exec(cast(CodeType, basis.watch), names)
     begin = names["start_watch"]
-    IOLoop.current().add_callback(begin, kernel, reports, os.getppid(), commands, root)
+    told = (reports, os.getppid(), commands, root, basis.loaded)
+    IOLoop.current().add_callback(begin, kernel, *told)
 
 
 # ## The nanny
@@ -282,6 +283,7 @@ def start_kernel(
         set_flag(DEATH_SIGNAL, signal.SIGKILL)
         if os.getppid() != nanny:
             os._exit(1)
+        sys.modules.pop("resource", None)  # the nanny has it: `wait4` imports it
         become(request, files, basis)
         os._exit(run_kernel(line, request, basis))
     for file in files:

@@ -22,7 +22,7 @@ from types import CodeType
 from typing import Any
 
 from litml.forked import LARGEST, Basis, be_nanny, find_children, is_gone, send
-from litml.shell import make_shell, rehearse
+from litml.shell import list_files, make_shell, rehearse
 
 __all__ = [
     "BASE",
@@ -344,6 +344,7 @@ def prepare(server: Server, told: dict[str, Any]) -> None:
         str(found.origin if found else "ipykernel_launcher"),
         dict(os.environ.items() - server.environment.items()),
         compile_watch(),
+        "\n".join(list_files()),
         server.environment.get("HOME", ""),
     )
     warm_up()

@@ -18,6 +18,7 @@ __all__ = [
     "HISTORY",
     "FILES",
     "make_shell",
+    "list_files",
     "start_app",
     "finish_app",
     "replaced",
@@ -76,8 +77,13 @@ def make_shell() -> None:
             compiler_class=XCachingCompiler,
         )
         shell.display_formatter.format(None)  # makes the formatters
-    modules = sys.modules.copy().values()
-    FILES[:] = filter(None, (getattr(one, "__file__", None) for one in modules))
+    FILES[:] = list_files()
+
+
+def list_files() -> list[str]:
+    """Return the files of all modules."""
+    found = [getattr(one, "__file__", None) for one in sys.modules.copy().values()]
+    return [file for file in found if isinstance(file, str)]
 
 
 # ## In the kernel

@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from importlib.util import source_from_cache
 from types import FrameType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -35,6 +36,7 @@ __all__ = [
     "LOCAL",
     "Reader",
     "start_watch",
+    "list_loaded",
     "die_with_parent",
 ]
 
@@ -275,14 +277,17 @@ LOCAL = ("127.", "::1", "localhost")
 class Reader:
     """Notes which files below the folder `root` are opened, and what hides others.
 
-    What it hears of being written it adds to the file `claims`, if there is one.
+    What it hears of being written it adds to the file `claims`, if there is one. The
+    files in the lines of `loaded` were read before.
     """
 
-    def __init__(self, root: str, claims: str = "") -> None:
+    def __init__(self, root: str, claims: str = "", loaded: str = "") -> None:
         self.root = os.path.join(os.path.realpath(root), "")
+        self.roots = (self.root, os.path.join(root, ""))
         self.claims = claims
         self.claimed: set[str] = set()
-        self.read: set[str] = set()
+        places = "|".join(map(re.escape, self.roots))
+        self.read = {*re.findall(f"^(?:{places}).*$", loaded, re.MULTILINE)}
         self.written: set[str] = set()
         self.other: set[str] = set()
 
@@ -291,6 +296,8 @@ class Reader:
         if event == "open" and isinstance(args[0], (str, bytes)):
             with suppress(OSError, ValueError):
                 self.note(os.path.abspath(os.fsdecode(args[0])), args[2])
+        elif event == "import" and args[1]:  # of a compiled extension
+            self.note(os.path.abspath(args[1]), os.O_RDONLY)
         elif event in MAKERS and isinstance(args[MAKERS[event]], (str, bytes)):
             with suppress(OSError, ValueError):
                 self.claim(os.path.abspath(os.fsdecode(args[MAKERS[event]])))
@@ -305,7 +312,10 @@ class Reader:
         writes = isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR)
         if writes:
             self.claim(path)
-        if path.startswith(self.root) and path not in self.written:
+        if path.endswith(".pyc"):
+            with suppress(ValueError, NotImplementedError):
+                path = source_from_cache(path)
+        if path.startswith(self.roots) and path not in self.written:
             (self.written if writes and path not in self.read else self.read).add(path)
 
     def claim(self, path: str) -> None:
@@ -320,10 +330,8 @@ class Reader:
             os.close(place)
 
     def tell(self, path: str) -> None:
-        """Write all of it to the file at `path`, with the files of modules."""
-        files = [getattr(one, "__file__", None) for one in list(sys.modules.values())]
-        read = self.read.union(file for file in files if isinstance(file, str))
-        said = [sorted(read), sorted(self.written), sorted(self.other)]
+        """Write all of it to the file at `path`."""
+        said = [sorted(self.read), sorted(self.written), sorted(self.other)]
         with open(path, "w", encoding="utf-8") as file:
             json.dump(said, file)
 
@@ -331,13 +339,19 @@ class Reader:
 # ## How it gets in
 # %% start_watch
 def start_watch(
-    kernel: Any, path: str, parent: int, commands: bool, root: str = ""
+    kernel: Any,
+    path: str,
+    parent: int,
+    commands: bool,
+    root: str = "",
+    loaded: str | None = None,
 ) -> None:
     """Watch a kernel from now on; that the file at `path` exists says that it is.
 
     `parent` is the process that is to outlive the kernel; if `commands`, failing ones
     are errors. Which files below `root` are read is written to `files` beside `path`,
-    and those that are written are added to `claims`.
+    and those that are written are added to `claims`. The lines of `loaded` are the
+    files of the modules that there are; if nobody has it, they are asked.
     """
     watch = Watch(kernel, path)
     threading.excepthook = watch.on_thread(threading.excepthook)
@@ -351,13 +365,21 @@ def start_watch(
     kernel.shell_handlers["litml_end_request"] = Ending(watch).answer
     open(path, "x").close()
     if root:
-        watch.reader = Reader(root, os.path.join(os.path.dirname(path), "claims"))
+        claims = os.path.join(os.path.dirname(path), "claims")
+        loaded = list_loaded() if loaded is None else loaded
+        watch.reader = Reader(root, claims, loaded)
         sys.addaudithook(watch.reader.hear)
     if commands:
         try:
             check_commands(kernel.shell)
         except RuntimeError as error:
             watch.report("in the kernel", error)
+
+
+def list_loaded() -> str:
+    """Return the files of all modules, a line each."""
+    files = [getattr(one, "__file__", None) for one in list(sys.modules.values())]
+    return "\n".join(file for file in files if isinstance(file, str))
 
 
 def die_with_parent() -> None:
