@@ -14,7 +14,7 @@ import litml
 from litml.files import failed
 from litml.git import GitError, Repository, find_repository, run_git
 from litml.project import ConfigError, Project, find_project
-from litml.starter import render_starter, starter_line, starter_path
+from litml.starter import STARTER, render_starter, starter_line, starter_path
 
 __all__ = [
     "BEGIN",
@@ -302,7 +302,9 @@ def note_hooks(hooks: list[HookFile], repository: Repository) -> Iterator[str]:
     for hook in hooks:
         if hook.left and not hook.has_line:
             name = show_path(hook.path, repository)
-            line = hook_line(hook.path.name).strip()
+            # Others have this hook, too, and perhaps no litml.
+            missing = f'[ ! -e "$(git rev-parse --git-common-dir)/{STARTER}" ]'
+            line = f"{missing} || {hook_line(hook.path.name).strip()}"
             yield f"{name} is left alone: {hook.left}; add to it: {line}"
 
 

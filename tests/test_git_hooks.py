@@ -204,6 +204,22 @@ def test_settings_of_a_whole_machine_are_seen(bare: Clone, tmp_path: Path) -> No
     assert not (bare.root / ".git/hooks/pre-commit").exists()
 
 
+def test_a_line_in_a_hook_that_others_have(bare: Clone, tmp_path: Path) -> None:
+    """It runs where litml is installed, and is no hindrance where it is not."""
+    hook = script(tmp_path / "hooks/pre-commit", "exit 0")
+    bare.git("config", "core.hooksPath", tmp_path / "hooks")
+    told = bare.litml("install-hooks").stderr
+    [line] = re.findall("hooks/pre-commit is left alone: .*; add to it: (.*)", told)
+    hook.write_text(f"#!/bin/sh\n{line}\n")
+    (bare.root / NAME).write_bytes(b"<<<<<<< ours\n")
+    bare.git("add", "--all")
+    done = bare.run("git", "commit", "-m", "marked")
+    assert done.returncode and "conflict markers" in done.stderr
+    other = Clone(tmp_path / "other", install=False)
+    other.git("config", "core.hooksPath", tmp_path / "hooks")
+    other.commit()
+
+
 def test_outside_of_a_repository(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "litml", "install-hooks"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
