@@ -78,12 +78,13 @@ def open_tag(look: Look, tag: str, journal: Journal, events: Events) -> Release:
     settings = look.settings
     promise = read_promise(look.root, tag, settings.remote)
     commit = look.git("rev-parse", f"refs/tags/{tag}^{{commit}}")
+    parent = look.asks("rev-parse", "--verify", "--quiet", f"{commit}^")
     index, *also = choose_indexes(settings)
     plan = Plan(
         project=promise.project,
         version=promise.version,
         tag=tag,
-        base=commit,
+        base=parent or commit,  # in a shallow clone it has none
         when=int(look.git("show", "-s", "--format=%ct", commit)) - 1,
         branch=settings.branch,
         remote=settings.remote,

@@ -134,7 +134,7 @@ def push(release: Release) -> Result:
         signed = read_settings(release.project).sign or is_signed(root, "tag.gpgSign")
         refs["tag"] = make_signed_tag(release) if signed else make_tag(release)
         send_refs(release, refs["tag"])
-    if release.remote == plan.remote:  # a rehearsal leaves no tag behind
+    if not release.rehearsal:  # which leaves no tag behind
         run_git(root, "update-ref", f"refs/tags/{plan.tag}", refs["tag"])
     return {"tag": refs["tag"]}
 
@@ -413,8 +413,7 @@ def attach_files(release: Release, github: GitHub, page: Mapping[str, Any]) -> N
 # %% finish
 def finish(release: Release) -> Result:
     """Bring the user's branch up to the release if its tree is clean; tidy up."""
-    real = release.remote == release.plan.remote
-    moved = real and move_branch(release)
+    moved = not release.rehearsal and move_branch(release)
     remove_work(release)
     return {"moved": moved}
 

@@ -33,6 +33,7 @@ __all__ = [
     "FULL",
     "as_stop",
     "in_ci",
+    "REHEARSED",
     "describe",
     "release_project",
     "check_same",
@@ -151,12 +152,19 @@ def as_stop(error: Exception) -> ReleaseError:
 
 def in_ci(release: Release) -> bool:
     """Does a workflow publish, and not this command? A rehearsal does it itself."""
-    real = release.remote == release.plan.remote
-    return real and read_settings(release.project).publish == "ci"
+    return not release.rehearsal and read_settings(release.project).publish == "ci"
+
+
+REHEARSED = {
+    "ghrelease": "only for the real remote",
+    "finish": "nothing of this is left",
+}
 
 
 def describe(stage: str, result: Result, release: Release) -> str:
     """Return what a stage has come to, in one line."""
+    if release.rehearsal and stage in REHEARSED:
+        return REHEARSED[stage]
     plan = release.plan
     lines = {
         "prepare": f"commit {release.commit[:10]}, from {plan.base[:10]}",
@@ -250,7 +258,7 @@ def check_same(release: Release, look: Look) -> None:
 # ## Giving up, and asking
 # %% abort_project
 def abort_project(project: Project, environ: Mapping[str, str] = os.environ) -> str:
-    """Give up the release that is under way; return what became of its tag.
+    """Give up the release that is under way; return what became of it.
 
     Raises `ReleaseError` if there is none, or if a file is public already.
     """
@@ -262,7 +270,14 @@ def abort_project(project: Project, environ: Mapping[str, str] = os.environ) -> 
         result = publish.abort(release)
         release.journal.add("aborted", **result)
         releases.end()
-    return f"{release.plan.version} is given up; its tag was {result['tag']}"
+    plan = release.plan
+    told = f"{plan.version} is given up; its tag was {result['tag']}"
+    if result["tag"] != "removed":
+        return told
+    return (
+        f"{told}, its commit stays on `{plan.branch}`: after `git pull`,"
+        f" `git revert {release.commit[:10]}` makes the version free again"
+    )
 
 
 # %% describe_status

@@ -74,6 +74,11 @@ class Release:
     say: Callable[[str], None] = lambda line: None
 
     @property
+    def rehearsal(self) -> bool:
+        """Does it go to a stand-in for the remote?"""
+        return self.remote != self.plan.remote
+
+    @property
     def tree(self) -> Path:
         """The work tree of the release; the project's root in it may be below."""
         return self.journal.folder / "tree"

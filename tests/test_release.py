@@ -1120,10 +1120,18 @@ def test_given_up_after_the_push(project: Project, proxy: Proxy) -> None:
     assert stopped(project) == "E_UPLOAD"
     project.git("rev-parse", "v0.2.0")
     proxy.faults.clear()
-    assert "tag was removed" in abort_project(project.look().project)
+    told = abort_project(project.look().project)
+    assert "tag was removed" in told
     assert "refs/tags/v0.2.0" not in project.remote_refs()
     assert project.git("tag", "--list") == ""
     assert served(project, proxy) == []
+    # As it says, the same version can be tried again.
+    project.git("pull", "--quiet", "origin", "main")
+    revert = told.partition("`git revert ")[2].partition("`")[0]
+    project.git("revert", "--no-edit", revert)
+    project.git("push", "--quiet", "origin", "main")
+    finish(project)
+    is_complete(project, proxy)
 
 
 def test_status_says_where_it_stands(project: Project, proxy: Proxy) -> None:
