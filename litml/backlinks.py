@@ -3,7 +3,7 @@
 
 import ast
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ __all__ = [
     "link_uses",
     "note_use",
     "find_paths",
-    "find_method",
+    "find_methods",
 ]
 
 
@@ -162,10 +162,13 @@ def link_uses(pages: Iterable[PageUses]) -> dict[str, dict[str, tuple[Places, Pl
         for name, path in page.imports.items()
         if path in owners and f"{page.module}.{name}" not in owners
     }
+    bound = {name.partition(".")[0] for one in pages for name in one.symbols}
+    bound |= {name for one in pages for name in one.imports}
     found: dict[str, tuple[dict[str, str], dict[str, str]]] = {}
     for page in pages:
+        paths = find_paths(page, known, bound)
         for cell in page.cells:
-            for path in find_paths(cell.names, page, known):
+            for path in dict.fromkeys(paths[n] for n in cell.names if n in paths):
                 note_use(found.setdefault(path, ({}, {})), cell, page, owners[path])
     linked: dict[str, dict[str, tuple[Places, Places]]] = {}
     for path, (used, tested) in found.items():
@@ -197,21 +200,31 @@ def note_use(
 
 
 def find_paths(
-    names: Iterable[str], page: PageUses, known: Mapping[str, str]
-) -> set[str]:
-    """Return the paths of known symbols that names on a page stand for."""
-    found = set()
-    for name in names:
+    page: PageUses, known: Mapping[str, str], bound: Container[str]
+) -> dict[str, str]:
+    """Return the names on a page that stand for known symbols, with their paths.
+
+    Only names that are `bound` in some module can come from one by a star.
+    """
+    methods = find_methods(page)
+    found = {}
+    for name in {name for cell in page.cells for name in cell.names}:
         first, dot, rest = name.partition(".")
         starts = [page.imports.get(first, f"{page.module}.{first}")]
-        starts += [f"{star}.{first}" for star in page.stars]
+        if first in bound:
+            starts += [f"{star}.{first}" for star in page.stars]
         paths = [f"{start}{dot}{rest}" for start in starts]
-        paths += find_method(name.rpartition(".")[2], page) if dot else []
-        found |= {next((known[one] for one in paths if one in known), "")}
-    return found - {""}
+        paths += [methods.get(rest.rpartition(".")[2], "")] if dot else []
+        if path := next((known[one] for one in paths if one in known), ""):
+            found[name] = path
+    return found
 
 
-def find_method(name: str, page: PageUses) -> list[str]:
-    """Return the path of a method of the page's module, if only one has this name."""
-    methods = [one for one in page.symbols if one.endswith(f".{name}")]
-    return [f"{page.module}.{methods[0]}"] if len(methods) == 1 else []
+def find_methods(page: PageUses) -> dict[str, str]:
+    """Return the paths of those methods in the page's module that share no name."""
+    found: dict[str, list[str]] = {}
+    for one in page.symbols:
+        owner, _, name = one.rpartition(".")
+        if owner:
+            found.setdefault(name, []).append(f"{page.module}.{one}")
+    return {name: paths[0] for name, paths in found.items() if len(paths) == 1}

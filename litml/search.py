@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import sub
 from typing import Any
 
 from litml.page import Section
@@ -123,18 +124,17 @@ def shard_of(word: str) -> str:
 # %% build_search
 def build_search(entries: Iterable[Entry]) -> dict[str, bytes]:
     """Return the files of the index, by their names."""
-    shards: defaultdict[str, defaultdict[str, list[int]]] = defaultdict(
-        lambda: defaultdict(list)
-    )
-    last: dict[str, int] = {}
+    postings: defaultdict[str, list[int]] = defaultdict(list)
     shown: list[list[Any]] = []
     for number, entry in enumerate(entries):
         for word, weight in entry.words.items():
-            step = number - last.get(word, 0)
-            shards[word[:2]][word] += [step, weight]
-            last[word] = number
+            postings[word] += (number, weight)
         text = [entry.url, entry.title, entry.place, entry.text, int(entry.is_symbol)]
         shown.append(text)
+    shards: defaultdict[str, dict[str, list[int]]] = defaultdict(dict)
+    for word, posting in postings.items():
+        posting[2::2] = map(sub, posting[2::2], posting[::2])  # numbers become steps
+        shards[word[:2]][word] = posting
     data: dict[str, object] = {f"w-{shard_of(key)}": one for key, one in shards.items()}
     for start in range(0, len(shown), CHUNK):
         data[f"s-{start // CHUNK}"] = shown[start : start + CHUNK]

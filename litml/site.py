@@ -12,7 +12,13 @@ from litml.docs_settings import DocsSettings, launch_urls, source_url
 from litml.files import state_dir
 from litml.inventory import FOLDER, load_inventories, write_inventory
 from litml.links import Finding, check_links
-from litml.lists import find_redirects, from_file, make_sitemap, site_root
+from litml.lists import (
+    fill_frames,
+    find_redirects,
+    make_sitemap,
+    site_root,
+    write_redirects,
+)
 from litml.navigation import Part, Place, Surroundings, make_parts, surround
 from litml.notebook import LitmlError, Location
 from litml.page import Heading, Page
@@ -38,6 +44,8 @@ from litml.sources import (
     list_sources,
     module_key,
     rendered_entry,
+    search_entry,
+    twin_entry,
     uses_entry,
 )
 from litml.store import LIST, Store, Target, make_key
@@ -57,6 +65,7 @@ __all__ = [
     "find_uses",
     "inventories_key",
     "fetch",
+    "fetch_part",
     "Frames",
     "make_frames",
     "write_pages",
@@ -68,7 +77,6 @@ __all__ = [
     "redirect_files",
     "search_files",
     "list_files",
-    "fill_frames",
     "light",
     "build_site",
     "write_versions",
@@ -176,7 +184,7 @@ def start_build(plan: Plan, progress: Progress) -> Build:
         source_url(settings, "", plan.released).rstrip("/"),
     )
     target = Target(plan.target, state.stamps)
-    sources = list_sources(project, settings)
+    sources = list_sources(project, settings, state.facts)
     if found := find_changes(project, settings, store, plan.released):
         sources.append(found[0])
         state.facts[CHANGES] = found[1]
@@ -265,11 +273,17 @@ def inventories_key(build: Build) -> str:
 
 # %% fetch
 def fetch(build: Build, source: Source) -> dict[str, Any]:
-    """Return what is kept of a rendered page: its HTML, Markdown and search entries."""
+    """Return what is kept of a rendered page: its HTML, Markdown and glances."""
+    markdown = fetch_part(build, source, twin_entry)
+    return {**fetch_part(build, source, rendered_entry), "markdown": markdown}
+
+
+def fetch_part(build: Build, source: Source, entry: Callable[[str], str]) -> Any:
+    """Return an entry of a rendered page, which is rendered anew if that is damaged."""
     for _ in range(2):
         result = build.state.results[source.path]
-        kept = build.store.read(rendered_entry(source.path), result.content)
-        if isinstance(kept, dict):
+        kept = build.store.read(entry(source.path), result.content)
+        if kept is not None:
             return kept
         from litml.workshop import render_one
 
@@ -435,17 +449,14 @@ def redirect_files(build: Build, frames: Frames) -> Iterator[tuple[str, bytes]]:
     known = build.state.facts.values()
     aliases = {one.name: one.front.get("aliases") or "" for one in known}
     pages = {source.name for source in build.sources}
-    asked = build.plan.settings.redirects
-    for file, target in find_redirects(asked, aliases, pages).items():
-        to = from_file(file, target)
-        text = fill(frames.theme, "redirect.html", site=frames.site, target=to)
-        yield file, text.encode()
+    found = find_redirects(build.plan.settings.redirects, aliases, pages)
+    return write_redirects(found, frames.theme, frames.site)
 
 
 # %% list_files
 def search_files(build: Build) -> Iterator[tuple[str, bytes]]:
     """Yield the files of the search index."""
-    kept = (fetch(build, source)["entries"] for source, _, _ in build.pages)
+    kept = (fetch_part(build, source, search_entry) for source, _, _ in build.pages)
     entries = (Entry(**entry) for some in kept for entry in some)
     for name, data in build_search(entries).items():
         yield f"_search/{name}", data
@@ -462,7 +473,7 @@ def list_files(build: Build, frames: Frames) -> Iterator[tuple[str, bytes]]:
     }
     about = (site.title, site.description)
     yield "llms.txt", llms_txt(*about, sections, site.url).encode()
-    twins = (fetch(build, source)["markdown"] for source, _, _ in build.pages)
+    twins = (fetch_part(build, source, twin_entry) for source, _, _ in build.pages)
     yield "llms-full.txt", "".join(llms_full(*about, twins)).encode("utf-8", "replace")
     entries = build.directory.list_entries()
     yield "objects.inv", write_inventory(entries, site.title, site.version)
@@ -487,16 +498,6 @@ def list_files(build: Build, frames: Frames) -> Iterator[tuple[str, bytes]]:
         yield "index.html", text.encode()
 
 
-def fill_frames(build: Build) -> None:
-    """Put the scripts of frames into them: from a disk they can load none."""
-    from litml.outputs import inline_scripts
-
-    names = [name for name in build.target.made if name.startswith("_out/")]
-    files = {name: (build.target.folder / name).read_bytes() for name in names}
-    for name, data in files.items():
-        build.target.write(name, inline_scripts(data, files))
-
-
 def light(place: Place) -> Page:
     """Return a page of which only title and summary are known."""
     return Page(place.name, "", "", place.title, place.summary, ())
@@ -519,7 +520,7 @@ def build_site(
     write_pages(build, frames)
     write_rest(build, frames)
     if plan.offline:
-        fill_frames(build)
+        fill_frames(build.target)
     build.target.finish()
     if plan.folder:
         write_versions(build)

@@ -26,6 +26,7 @@ __all__ = [
     "EXPORTS",
     "list_sources",
     "read_source",
+    "make_source",
     "find_module",
     "module_key",
     "Facts",
@@ -39,6 +40,8 @@ __all__ = [
     "page_entry",
     "uses_entry",
     "rendered_entry",
+    "twin_entry",
+    "search_entry",
 ]
 
 
@@ -63,8 +66,15 @@ class Source:
 EXPORTS = re.compile(rb"#\s*\|\s*(?:export[is]?|default_exp|exec_doc)\b")
 
 
-def list_sources(project: Project, settings: DocsSettings) -> list[Source]:
-    """Return the notebooks that pages are made of, in reading order."""
+def list_sources(
+    project: Project,
+    settings: DocsSettings,
+    known: Mapping[str, "Facts"] | None = None,
+) -> list[Source]:
+    """Return the notebooks that pages are made of, in reading order.
+
+    `known` is what the last build found out, by their paths.
+    """
     folder = project.notebooks_dir
     paths = {one.relative_to(folder).as_posix(): one for one in list_notebooks(project)}
     kept = [
@@ -73,16 +83,34 @@ def list_sources(project: Project, settings: DocsSettings) -> list[Source]:
         if not any(fnmatch(path, pattern) for pattern in settings.exclude)
     ]
     names = name_pages(kept)
-    return [read_source(project, paths[path], names[path]) for path in kept]
+    return [read_source(project, paths[path], names[path], known) for path in kept]
 
 
-def read_source(project: Project, path: Path, name: str) -> Source:
+def read_source(
+    project: Project,
+    path: Path,
+    name: str,
+    known: Mapping[str, "Facts"] | None = None,
+) -> Source:
     """Return a notebook with its module, if that has been exported."""
     try:
         raw = path.read_bytes()
     except OSError:  # which is told when its page is made
         raw = b""
+    before = (known or {}).get(project.name_of(path))
+    if before and before.module:  # with the same text it has the same module
+        _, _, module = before.module.partition(".")
+        source = make_source(project, path, name, raw, module)
+        if source.key == before.key:
+            return source
     module = find_module(project, path, raw) if EXPORTS.search(raw) else ""
+    return make_source(project, path, name, raw, module)
+
+
+def make_source(
+    project: Project, path: Path, name: str, raw: bytes, module: str
+) -> Source:
+    """Return a notebook with a module, which may not be there."""
     parts = module.split(".")
     file = project.package_dir.joinpath(*parts).with_suffix(".py")
     text = file.read_bytes() if module and file.is_file() else b""
@@ -263,3 +291,13 @@ def uses_entry(notebook: str) -> str:
 def rendered_entry(notebook: str) -> str:
     """Return the name under which a rendered page is kept in the store."""
     return f"rendered {notebook}"
+
+
+def twin_entry(notebook: str) -> str:
+    """Return the name under which a page's Markdown is kept."""
+    return f"twin {notebook}"
+
+
+def search_entry(notebook: str) -> str:
+    """Return the name under which it is kept what is found on a page."""
+    return f"search {notebook}"

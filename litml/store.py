@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,7 +14,15 @@ from typing import Any
 from litml.files import WriteError, replace_file
 from litml.notebook import Location
 
-__all__ = ["make_key", "Store", "plain", "LIST", "Target", "is_inner"]
+__all__ = [
+    "make_key",
+    "Store",
+    "plain",
+    "list_names",
+    "LIST",
+    "Target",
+    "is_inner",
+]
 
 
 # ## Keys
@@ -73,8 +82,14 @@ class Store:
 def plain(value: object) -> object:
     """Return what JSON can hold of a value that it cannot hold itself."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {one.name: getattr(value, one.name) for one in fields(value)}
+        return {name: getattr(value, name) for name in list_names(type(value))}
     return str(value)
+
+
+@cache
+def list_names(kind: type) -> list[str]:
+    """Return the names of a dataclass's fields."""
+    return [one.name for one in fields(kind)]
 
 
 # ## The folder of a site

@@ -32,6 +32,8 @@ from litml.sources import (
     module_key,
     page_entry,
     rendered_entry,
+    search_entry,
+    twin_entry,
     uses_entry,
 )
 from litml.store import Store, make_key
@@ -188,7 +190,9 @@ def render_one(order: Order, shop: Shop, directory: Directory) -> Result:
     html, markdown = smooth(rendered.html), page_markdown(page)
     content = make_key(html, markdown, repr(entries), repr(page.symbols))
     glances = {symbol.name: glance(symbol).split("\n", 1) for symbol in page.symbols}
-    kept = {"html": html, "markdown": markdown, "entries": entries, "glances": glances}
-    Store(shop.store).write(rendered_entry(order.source.path), content, kept)
-    outline = make_outline(page.name, order.source.path, rendered)
+    store, path = Store(shop.store), order.source.path
+    store.write(rendered_entry(path), content, {"html": html, "glances": glances})
+    store.write(twin_entry(path), content, markdown)
+    store.write(search_entry(path), content, entries)
+    outline = make_outline(page.name, path, rendered)
     return Result(order.key, content, rendered.asked, tuple(assets), outline)
