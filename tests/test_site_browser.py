@@ -193,6 +193,18 @@ def test_a_result_is_reached_with_the_keyboard(page: Any, address: str) -> None:
     assert not page.locator("dialog[open]").count()
 
 
+def test_one_key_closes_the_search(page: Any, address: str) -> None:
+    page.goto(f"{address}/1.1/index.html")
+    page.keyboard.press("/")
+    page.keyboard.type("count")
+    page.wait_for_selector("#results a")
+    page.keyboard.press("Escape")
+    assert not page.locator("dialog[open]").count()
+    page.keyboard.press("/")
+    page.keyboard.type("zebra")
+    assert page.locator("#query").input_value() == "zebra", "what was there is replaced"
+
+
 def test_search_works_from_the_disk(page: Any, box: SiteBox) -> None:
     page.goto((box.root / "_disk/guide/start.html").as_uri())
     assert "add.html#add" in find(page, "add")
@@ -233,6 +245,15 @@ def test_the_theme_is_the_systems_until_one_chooses(page: Any, address: str) -> 
     page.emulate_media(color_scheme="light")
     page.reload()
     assert background(page) == light, "and forgotten when it is the system's again"
+
+
+def test_paper_is_light(page: Any, address: str) -> None:
+    """Text for a dark screen would not be seen on it."""
+    page.goto(f"{address}/1.1/add.html")
+    light = page.evaluate("getComputedStyle(document.body).color")
+    page.emulate_media(color_scheme="dark", media="print")
+    assert page.evaluate("getComputedStyle(document.body).color") == light
+    assert not page.locator(".bar, .side, .turn").first.is_visible()
 
 
 # Phones ------------------------------------------------------------------------------

@@ -253,6 +253,7 @@
     if (first && event.submitter === null) { event.preventDefault(); first.click(); }
   });
   input.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") { event.preventDefault(); dialog.close(); } // which else only clears the field
     if (event.key === "Enter") { event.preventDefault(); const first = $("a", list); if (first) first.click(); }
   });
   dialog.addEventListener("keydown", (event) => {
