@@ -1,8 +1,10 @@
 # Exported from nbs/05c_origin.ipynb. Edit either side, then run `litml sync`.
 """Find what both sides of an edit began with."""
 
+import subprocess
 from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 
 from litml.notebook import LitmlError
 from litml.package import Run, committed_base, read, render_target
@@ -21,7 +23,7 @@ def find_base(run: Run, target: str, ours: str, theirs: str) -> Base | None:
     if kept and not head_moved(str(run.notes_dir), run.record.time):
         return kept
     head = committed_base(run, target) or committed_pair(run, target)
-    found = [one for one in (head, kept) if one]
+    found = [one for one in (head, kept) if one] or agreed_pairs(run, target)
     return min(
         found,
         key=lambda one: distance(one.text, ours) + distance(one.text, theirs),
@@ -36,21 +38,40 @@ def distance(one: str, other: str) -> int:
 
 
 # %% committed_pair
-def committed_pair(run: Run, target: str) -> Base | None:
+def committed_pair(run: Run, target: str, commit: str = "HEAD") -> Base | None:
     """Return a module as committed, if that agrees with the notebooks it names."""
     name = run.project.name_of(run.path_of(target))
     root = run.project.root
     try:
-        text = read_committed(root, [name])[name].decode("utf-8-sig")
+        text = read_committed(root, [name], commit)[name].decode("utf-8-sig")
         text = text.replace("\r\n", "\n")
         names = list(split_module(text, name, ()).notebooks)
-        blobs = read_committed(root, names)
+        blobs = read_committed(root, names, commit)
         parts = [read(run, one, blobs[one]) for one in names]
         again, ids = render_target(run, target, parts)
         same = contents(text, name, ids) == contents(again, name, ids)
     except (KeyError, UnicodeDecodeError, LitmlError):
         return None
     return Base(tuple(ids), text) if same else None
+
+
+def agreed_pairs(run: Run, target: str) -> list[Base]:
+    """Return the pair of the last commit in which both sides agreed, if any."""
+    if run.notes_dir.name == ".litml":  # there is no git
+        return []
+    paths = [run.path_of(target), *(run.paths[name] for name in run.makers[target])]
+    command = ["git", "log", "--format=%H", f"--max-count={SEARCHED}", "--"]
+    done = subprocess.run(
+        [*command, *map(str, paths)],
+        cwd=run.project.root,
+        capture_output=True,
+        text=True,
+    )
+    pairs = (committed_pair(run, target, one) for one in done.stdout.split())
+    return list(islice(filter(None, pairs), 1))
+
+
+SEARCHED = 50
 
 
 def contents(text: str, name: str, ids: Sequence[str]) -> object:

@@ -210,12 +210,14 @@ def load_base(notes: Path, target: str, record: Record) -> Base | None:
 
 
 # %% read_committed
-def read_committed(root: Path, names: list[str]) -> dict[str, bytes]:
-    """Return files as they are at HEAD, without those that are not there."""
+def read_committed(
+    root: Path, names: list[str], commit: str = "HEAD"
+) -> dict[str, bytes]:
+    """Return files as they are in a commit, without those that are not there."""
     import subprocess
 
     command = ["git", "-C", str(root), "cat-file", "--batch"]
-    asked = "".join(f"HEAD:./{name}\n" for name in names).encode()
+    asked = "".join(f"{commit}:./{name}\n" for name in names).encode()
     try:
         answer = subprocess.run(command, input=asked, capture_output=True, check=True)
     except (OSError, subprocess.CalledProcessError):

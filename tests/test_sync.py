@@ -650,6 +650,19 @@ def test_35_a_fresh_clone_of_a_pair_that_never_agreed(
     other.sync("--take", "module", touched="c3 c5")
 
 
+def test_35_a_fresh_clone_of_a_pair_that_agreed_once(
+    core: Core, tmp_path: Path
+) -> None:
+    """Somebody committed an edit of one side, and did not export or sync."""
+    core.project.commit()
+    core.edit_notebook("c5", ("open(path)", "open(path, 'w')"))
+    core.project.commit()
+    other = clone_of(core, tmp_path / "clone")
+    other.edit(("open(path)\n\n", "open(path, 'rb')\n\n"))
+    other.sync(touched="c3", exact=False)
+    assert "open(path, 'w')" in other.text and "open(path, 'rb')" in other.text
+
+
 def test_35_and_the_notebook_wins(core: Core, tmp_path: Path) -> None:
     core.edit(("open(path)\n\n", "open(path, 'rb')\n\n"))
     other = clone_of(core, tmp_path / "clone")
