@@ -61,15 +61,16 @@ class Talk:
         """Run code that asks questions, to its end; True if the person has quit."""
         request = self.client.execute(code, store_history=False, allow_stdin=True)
         done = {"status": False, "reply": False}
-        while not all(done.values()) and self.is_alive():
-            try:
+        while True:
+            try:  # all of it, or Ctrl-C at the wrong moment ends the tests
+                if all(done.values()) or not self.is_alive():
+                    return self.has_quit
                 self.answer()
                 for message in self.news():
                     if message["parent_header"].get("msg_id") == request:
                         self.take(message, done)
             except KeyboardInterrupt:
                 self.interrupt()
-        return self.has_quit
 
     def news(self) -> list[dict[str, Any]]:
         """Return what has come on the other two channels, waiting a little for it."""

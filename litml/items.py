@@ -149,7 +149,7 @@ def skip(reason: str) -> None:
 
 
 # %% ask_kernel
-WAIT = 5.0  # seconds for the kernel to show the variables
+WAIT = 10.0  # seconds for the kernel to show the variables
 
 
 async def ask_kernel(runner: Runner, error: str, everything: bool) -> str:

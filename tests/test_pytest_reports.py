@@ -8,6 +8,7 @@ import re
 import select
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -186,9 +187,9 @@ def test_a_kernel_that_dies_leaves_its_coverage(project: Sandbox) -> None:
     ends = {
         "killed": ["killed()", "import os\nos.kill(os.getpid(), 9)"],
         "left": ["import os\nleft()\nos._exit(0)"],
-        "stopped": ["#| timeout: 1\nstopped()\nwhile True: pass"],
+        "stopped": ["#| timeout: 3\nstopped()\nwhile True: pass"],
         "hung": [
-            "#| timeout: 1\nhung()\nwhile True:\n    try:\n        while True: pass\n"
+            "#| timeout: 3\nhung()\nwhile True:\n    try:\n        while True: pass\n"
             "    except KeyboardInterrupt: pass"
         ],
     }
@@ -223,7 +224,9 @@ class Terminal:
         """Return what is shown, up to a text or to the end."""
         limit, begun = time.monotonic() + seconds, len(self.text)
         while not until or until not in self.text[begun:]:
-            if not select.select([self.file], [], [], limit - time.monotonic())[0]:
+            if not select.select([self.file], [], [], max(0, limit - time.monotonic()))[
+                0
+            ]:
                 raise AssertionError(f"no {until!r} in: {self.text}")
             try:
                 data = os.read(self.file, 65536)
@@ -285,13 +288,16 @@ def test_ctrl_c_in_the_debugger(project: Sandbox) -> None:
     terminal = Terminal(project, "-m", "pytest", "--pdb", "--color=no")
     terminal.read("ipdb> ")
     terminal.type("p 4")
-    time.sleep(0.5)
-    terminal.type("\x03")
-    terminal.read("ipdb> ")
+    terminal.read("p 4")
+    for _ in range(30):
+        terminal.type("\x03")  # `readline` may miss one that comes between two keys
+        with suppress(AssertionError):
+            terminal.read("ipdb> ", seconds=3)
+            break
     terminal.type("p 6 * 7\n")
     assert "42" in terminal.read("ipdb> ")
-    terminal.type("while True: pass\n")
-    time.sleep(1)
+    terminal.type("print('in' + 'side'); exec('while True: pass')\n")
+    terminal.read("inside")
     terminal.type("\x03")
     assert "1 failed, 1 skipped" in terminal.read()
     assert terminal.end() == pytest.ExitCode.TESTS_FAILED
@@ -347,21 +353,36 @@ def test_a_kernel_that_dies_in_the_debugger(project: Sandbox) -> None:
 def plain(text: str) -> list[str]:
     """Return a text as a terminal shows it once all is over, without seconds."""
     text = re.sub(r"\x1b7.*?\x1b8", "", text.replace("\r", "")).replace("\x1b[K", "")
+    text = re.sub(r"collecting .* collected", "collected", text)  # if that takes long
     return re.sub(r"\d+\.\d+s.*=|\(\d:.*", "", text).split("\n")
+
+
+WAIT = """import os, time
+while not os.path.exists("../{}"):
+    time.sleep(0.02)"""
 
 
 @needs_terminal
 def test_what_is_running_is_shown_and_leaves_no_trace(project: Sandbox) -> None:
-    wait = "import time\ntime.sleep(1.5)"
-    save(project, "a.ipynb", load="1", fit=wait, bad="1 / 0", last="1")
-    save(project, "b.ipynb", fit=wait)
+    marks = {name: project.root / f"go-{name}" for name in "ab"}
+    fit = WAIT.format("go-a")
+    save(project, "a.ipynb", load="1", fit=fit, bad="1 / 0", last="1")
+    save(project, "b.ipynb", fit=WAIT.format("go-b"))
     words = ["-m", "pytest", "--color=no", "-p", "no:cacheprovider"]
+    for mark in marks.values():
+        mark.touch()
     without = Terminal(project, *words)
     expected = plain(without.read())
     without.end()
+    for mark in marks.values():
+        mark.unlink()
     live = Terminal(project, *words, "--litml-progress")
-    shown = live.read()
+    for name, drawn in {"a": "s, 1/5\x1b8", "b": "s, 4/5, 1 failed\x1b8"}.items():
+        live.read(drawn)
+        marks[name].touch()
+    live.read()
     live.end()
+    shown = live.text
     assert re.search(r"\x1b7  fit \d s, 1/5\x1b8", shown)
     assert re.search(r"\x1b7  fit \d s, 4/5, 1 failed\x1b8", shown)
     assert plain(shown) == expected
@@ -377,10 +398,13 @@ def test_nothing_is_drawn_where_there_is_no_terminal(project: Sandbox) -> None:
 def test_the_live_view_with_workers(project: Sandbox) -> None:
     pytest.importorskip("xdist", reason="pytest-xdist is not installed")
     for name in "ab":
-        save(project, f"{name}.ipynb", fit="import time\ntime.sleep(2)")
+        save(project, f"{name}.ipynb", fit=WAIT.format("go"))
     words = ["-m", "pytest", "--color=no", "-n", "2", "--litml-progress"]
     terminal = Terminal(project, *words)
-    shown = terminal.read()
+    terminal.read("s (+1)")
+    (project.root / "go").touch()
+    terminal.read()
+    shown = terminal.text
     assert terminal.end() == 0 and "2 passed" in plain(shown)[-2]
     assert re.search(r"\x1b7  nbs/[ab].ipynb fit \d s \(\+1\)", shown)
 
