@@ -148,8 +148,10 @@ def test_checks_pass_whatever_the_answers(
     run(target, "ruff", "format", "--check")
 
 
-def test_the_outputs_shown_are_those_of_the_code(project: Path) -> None:
-    opened = find_project(project)
+@pytest.mark.parametrize("template", ["package", "course"])  # training varies a little
+def test_the_outputs_shown_are_those_of_the_code(tmp_path: Path, template: str) -> None:
+    new_project(tmp_path / "my-lib", ADA, template)
+    opened = find_project(tmp_path / "my-lib")
     for path in list_notebooks(opened):
         notebook = read_notebook(path, opened.name_of(path))
         again = save_outputs(notebook, run_notebook(notebook, make_policy(opened)))
