@@ -395,7 +395,7 @@ def test_titles_are_text_in_search_too(visit: Visit) -> None:
     page.keyboard.press("/")
     for query in ("harm", "script", "onerror", "hidden"):
         page.fill("#query", query)
-        page.wait_for_timeout(200)
+        page.locator(f"#results[data-query={query}]").wait_for(state="attached")
     assert visit.hits == [] and visit.strangers == []
     assert page.locator("#results script, #results img").count() == 0
 

@@ -152,8 +152,8 @@ def find(page: Any, query: str) -> list[str]:
     """Type a query and return the addresses of what is found."""
     page.keyboard.press("/")
     page.fill("#query", query)
-    sync_api.expect(page.locator(".search-state")).not_to_be_empty()
-    page.wait_for_timeout(100)
+    results = page.locator("#results")
+    sync_api.expect(results).to_have_attribute("data-query", query, timeout=15_000)
     links = page.locator("#results a")
     found = [links.nth(i).get_attribute("href") for i in range(links.count())]
     page.keyboard.press("Escape")

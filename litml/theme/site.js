@@ -238,8 +238,9 @@
   };
   let asked = 0;
   const ask = async () => {
-    const mine = ++asked, results = await find(input.value);
+    const mine = ++asked, query = input.value, results = await find(query);
     if (mine !== asked) return;
+    list.dataset.query = query; // what these are the results of
     list.replaceChildren(...(results || []).map(item));
     state.textContent = results === null ? "" : results.length === 0 ? "Nothing found" : results.length === 1 ? "1 result" : results.length === LIMIT ? `The ${LIMIT} best results` : `${results.length} results`;
   };
@@ -253,7 +254,7 @@
     if (first && event.submitter === null) { event.preventDefault(); first.click(); }
   });
   input.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") { event.preventDefault(); dialog.close(); } // which else only clears the field
+    if (event.key === "Escape") { event.preventDefault(); dialog.close(); input.blur(); } // which else only clears the field
     if (event.key === "Enter") { event.preventDefault(); const first = $("a", list); if (first) first.click(); }
   });
   dialog.addEventListener("keydown", (event) => {
