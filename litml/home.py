@@ -213,6 +213,9 @@ def sync_docstring(pair: Pair) -> None:
     """Bring an edited docstring into the title cell, and into exported prose."""
     before, after = (paragraphs(one.docstring) for one in (pair.base, pair.theirs))
     if before == after:
+        if pair.base.docstring != pair.theirs.docstring:
+            note = "the layout of the docstring is the notebook's, and comes back"
+            pair.notes.append(f"{pair.name}: {note}")
         return
     owner = pair.owner
     chunks = pair.ours.chunks

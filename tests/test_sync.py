@@ -536,6 +536,11 @@ def test_29_a_docstring_edited_on_both_sides(core: Core) -> None:
     assert said.source("c0").endswith("> The heart of all.")
 
 
+def test_29_a_docstring_laid_out_anew(core: Core) -> None:
+    core.edit(('"""The heart of it."""', '"""\nThe heart\nof it.\n"""'))
+    assert "layout of the docstring" in core.sync(exact=False).err
+
+
 def test_29_a_docstring_without_a_home(core: Core) -> None:
     core.edit(("The heart of it.", "The heart of it.\n\nAnd more of it.\n"))
     assert "no single home" in core.refuse()
