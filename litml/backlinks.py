@@ -5,7 +5,7 @@ import ast
 import warnings
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from litml.page import Code, Page, Prose
 
@@ -64,8 +64,7 @@ def is_test(nodes: Iterable[ast.AST]) -> bool:
 
 # ## A page
 # %% read_uses
-@dataclass(frozen=True, slots=True)
-class CellUses:
+class CellUses(NamedTuple):
     """The names that a cell uses. `kind` is `code`, `example` or `test`."""
 
     cell: str
@@ -118,7 +117,8 @@ def read_uses(page: Page) -> PageUses:
 def uses_from_json(tree: Mapping[str, Any]) -> PageUses:
     """Read a page's uses back from JSON."""
     cells = tuple(
-        CellUses(**{**one, "names": tuple(one["names"])}) for one in tree["cells"]
+        CellUses(cell, kind, heading, tuple(names))
+        for cell, kind, heading, names in tree["cells"]
     )
     lists = {key: tuple(tree[key]) for key in ("symbols", "stars")}
     return PageUses(**{**tree, **lists, "cells": cells})
