@@ -283,7 +283,10 @@ def test_pdb_stops_in_the_failed_cell(project: Sandbox) -> None:
 
 @needs_terminal
 def test_ctrl_c_in_the_debugger(project: Sandbox) -> None:
-    """At the prompt it drops a line; in a computation it ends the debugger."""
+    """At the prompt it drops a line, and it ends a computation.
+
+    Since Python 3.13 the debugger stays, and is told to go on here.
+    """
     save(project, "a.ipynb", fit=FIT.format(os.devnull), last="1")
     terminal = Terminal(project, "-m", "pytest", "--pdb", "--color=no")
     terminal.read("ipdb> ")
@@ -299,6 +302,7 @@ def test_ctrl_c_in_the_debugger(project: Sandbox) -> None:
     terminal.type("print('in' + 'side'); exec('while True: pass')\n")
     terminal.read("inside")
     terminal.type("\x03")
+    terminal.type("c\n")
     assert "1 failed, 1 skipped" in terminal.read()
     assert terminal.end() == pytest.ExitCode.TESTS_FAILED
 

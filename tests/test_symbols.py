@@ -391,7 +391,7 @@ def test_markers_of_three_notations() -> None:
     assert find_cells("# %% auto 0\n x = '''\n# %% two words\n'''") == {}
 
 
-DEEP = f"x = {'+'.join('1' * 5000)}"
+DEEP = f"x = {'+'.join('1' * 200_000)}"
 
 
 @pytest.mark.parametrize("text", ["def f(:", "\0", "x = (", "", "@", DEEP, "(" * 300])
