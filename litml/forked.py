@@ -37,6 +37,7 @@ __all__ = [
     "set_environment",
     "reseed",
     "run_kernel",
+    "finish",
     "watch",
     "nurse",
     "is_gone",
@@ -165,13 +166,17 @@ def run_kernel(line: socket.socket, request: dict[str, Any], basis: Basis) -> in
     if app:
         # Its way to close sockets joins a thread that may wait for one it has stopped.
         atexit.unregister(app.close)
-    # As Python does at its end, which this process leaves by another door.
+    finish()
+    return code
+
+
+def finish() -> None:
+    """Do what Python does at its end, which this process leaves by another door."""
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
         with contextlib.suppress(Exception):
             stream.flush()  # type: ignore[union-attr]
-    return code
 
 
 def watch(kernel: Any, basis: Basis, reports: str, commands: bool, root: str) -> None:

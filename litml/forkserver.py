@@ -17,11 +17,20 @@ import sys
 import threading
 import time
 import traceback
+import weakref
 from pathlib import Path
 from types import CodeType
 from typing import Any
 
-from litml.forked import LARGEST, Basis, be_nanny, find_children, is_gone, send
+from litml.forked import (
+    LARGEST,
+    Basis,
+    be_nanny,
+    find_children,
+    finish,
+    is_gone,
+    send,
+)
 from litml.shell import list_files, make_shell, rehearse
 
 __all__ = [
@@ -43,6 +52,7 @@ __all__ = [
     "Server",
     "main",
     "prepare",
+    "keep_finalizers",
     "warm_up",
     "compile_watch",
     "reap",
@@ -212,6 +222,7 @@ class Server:
         self.basis = Basis(())
         self.base: set[str] = set()  # names of modules that any kernel has
         self.named: set[str] = set()  # and of those that came with the preload
+        self.finalizers: list[weakref.finalize[Any, Any]] = []
 
     def serve(self) -> None:
         """Answer requests until the last line is closed."""
@@ -323,6 +334,10 @@ def main(text: str) -> None:
     send(next(iter(server.lines.values())), ready=True, dropped=told["dropped"])
     server.serve()
     leave(told["home"])
+    for finalizer in server.finalizers:
+        finalizer.atexit = True
+    finish()
+    os._exit(0)
 
 
 def prepare(server: Server, told: dict[str, Any]) -> None:
@@ -348,6 +363,16 @@ def prepare(server: Server, told: dict[str, Any]) -> None:
         server.environment.get("HOME", ""),
     )
     warm_up()
+    server.finalizers = keep_finalizers()
+
+
+def keep_finalizers() -> list["weakref.finalize[Any, Any]"]:
+    """Have no kernel clear up what was there before it; return who is to do it."""
+    registry = getattr(weakref.finalize, "_registry", {})
+    found = [finalizer for finalizer in registry if finalizer.atexit]
+    for finalizer in found:
+        finalizer.atexit = False
+    return found
 
 
 def warm_up() -> None:
@@ -360,8 +385,7 @@ def warm_up() -> None:
         make_shell()
     except Exception:  # of some other version; kernels make their own
         traceback.print_exc()
-    gc.collect()
-    gc.freeze()
+    gc.freeze()  # whose looking for garbage would write to all there is
 
 
 def compile_watch() -> CodeType:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 from conftest import code, notebook_bytes
@@ -268,6 +269,27 @@ def test_a_library_is_preloaded_for_those_who_import_it(
         raw = notebook_bytes(code("one", source))
         run = loop.run(run_async(parse_notebook(raw, f"{name}.ipynb"), policy))
         assert run.passed, run.failed
+
+
+def test_what_a_preloaded_library_has_made_is_there_for_all(
+    loop: Loop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In an archive, since a file in a folder might be another one for each kernel.
+    with ZipFile(tmp_path / "lib.zip", "w") as archive:
+        text = "import tempfile\nfolder = tempfile.TemporaryDirectory()\n"
+        archive.writestr("holder.py", text)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "lib.zip"))
+    monkeypatch.setattr(warm, "SERVERS", {})
+    warmth = Warmth(preload=("holder",))
+    look = "import holder, os\nname = holder.folder.name\n"
+    look += "print(json.dumps([name, os.path.isdir(name)]))"
+    name, _ = loop.run(ask_new(tmp_path, look, warmth))
+    assert loop.run(ask_new(tmp_path, look, warmth)) == [name, True]
+    warm.SERVERS.pop(warmth.preload).close()
+    limit = time.monotonic() + 60
+    while os.path.exists(name) and time.monotonic() < limit:
+        time.sleep(0.02)
+    assert not os.path.exists(name), "the server clears up at its end"
 
 
 def test_files_that_hide_a_module(loop: Loop, tmp_path: Path) -> None:
