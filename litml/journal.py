@@ -18,8 +18,8 @@ from litml.notebook import LitmlError
 
 __all__ = [
     "ReleaseError",
-    "NAMES",
-    "SHAPES",
+    "SECRET_NAMES",
+    "SECRET_SHAPES",
     "redact",
     "redact_values",
     "Journal",
@@ -39,8 +39,8 @@ class ReleaseError(LitmlError):
 
 # ## No secrets
 # %% redact
-NAMES = re.compile(r"TOKEN|PASSW|SECRET|API_?KEY|CREDENTIAL", re.I)
-SHAPES = (
+SECRET_NAMES = re.compile(r"TOKEN|PASSW|SECRET|API_?KEY|CREDENTIAL", re.I)
+SECRET_SHAPES = (
     re.compile(r"pypi-Ag[A-Za-z0-9_-]{10,}"),
     re.compile(r"gh[pousr]_[A-Za-z0-9]{16,}|github_pat_[A-Za-z0-9_]{16,}"),
     re.compile(r"(?<=://)(?!git@)[^/\s@]+(?=@)"),
@@ -50,11 +50,11 @@ SHAPES = (
 
 def redact(text: str, environ: Mapping[str, str] = os.environ) -> str:
     """Return a text without secrets, of which `***` is left."""
-    values = [value for name, value in environ.items() if NAMES.search(name)]
+    values = [value for name, value in environ.items() if SECRET_NAMES.search(name)]
     for value in sorted(values, key=len, reverse=True):
         if len(value) >= 6:  # a shorter one would make holes in ordinary words
             text = text.replace(value, "***")
-    for shape in SHAPES:
+    for shape in SECRET_SHAPES:
         text = shape.sub("***", text)
     return text
 

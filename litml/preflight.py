@@ -192,19 +192,9 @@ def check_tree(look: Look) -> Iterator[ReleaseError]:
         where = f"on branch `{branch}`" if branch else "not on a branch"
         hint = f"`git switch {wanted}`, or `branch` in [tool.litml.release]"
         yield ReleaseError("E_BRANCH", f"you are {where}, not on `{wanted}`", hint=hint)
-    git = find_repository(look.root).git_dir
-    for name in (
-        "MERGE_HEAD",
-        "CHERRY_PICK_HEAD",
-        "REVERT_HEAD",
-        "rebase-merge",
-        "rebase-apply",
-    ):
-        if (git / name).exists():
-            what = name.removesuffix("_HEAD").lower().replace("_", "-")
-            yield ReleaseError(
-                "E_MIDOP", f"git is in the middle of a {what}", hint="end it first"
-            )
+    if what := find_operation(find_repository(look.root).git_dir):
+        message = f"git is in the middle of a {what}"
+        yield ReleaseError("E_MIDOP", message, hint="end it first")
     changed = look.git("status", "--porcelain", "--untracked-files=normal").splitlines()
     if changed:
         names = ", ".join(line[3:] for line in changed[:10])
@@ -213,6 +203,21 @@ def check_tree(look: Look) -> Iterator[ReleaseError]:
     if look.git("rev-parse", "--is-shallow-repository") == "true":
         hint = "`git fetch --unshallow`"
         yield ReleaseError("E_SHALLOW", "the clone is shallow", hint=hint)
+
+
+OPERATIONS = {
+    "MERGE_HEAD": "merge",
+    "CHERRY_PICK_HEAD": "cherry-pick",
+    "REVERT_HEAD": "revert",
+    "rebase-merge": "rebase",
+    "rebase-apply": "rebase",
+}
+
+
+def find_operation(git_dir: Path) -> str:
+    """Return what git is in the middle of, "" if it is in the middle of nothing."""
+    found = (OPERATIONS[name] for name in OPERATIONS if (git_dir / name).exists())
+    return next(found, "")
 
 
 # %% check_identity

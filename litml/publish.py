@@ -35,7 +35,10 @@ __all__ = [
     "confirm",
     "wait_for_files",
     "find_missing",
+    "DOWNLOAD",
     "try_download",
+    "FOREIGN",
+    "without_other_sources",
     "find_github",
     "LOST",
     "ghrelease",
@@ -213,50 +216,47 @@ def find_missing(release: Release, index: Index) -> list[str]:
     return [name for name in release.digests if name not in served]
 
 
+DOWNLOAD = (
+    "--no-deps",
+    "--no-cache-dir",
+    "--only-binary=:all:",
+    "--require-hashes",
+    "--quiet",
+    "--disable-pip-version-check",
+    "--no-input",
+)
+
+
 def try_download(release: Release, index: Index) -> None:
     """Let pip fetch the wheel by its digest, from one index alone."""
     plan = release.plan
     wheels = [one for name, one in release.digests.items() if name.endswith(".whl")]
     digests = " ".join(f"--hash=sha256:{digest}" for digest in wheels)
-    options = [
-        "--no-deps",
-        "--no-cache-dir",
-        "--only-binary",
-        ":all:",
-        "--require-hashes",
-    ]
-    quiet = ["--quiet", "--disable-pip-version-check", "--no-input"]
-    apart = {
-        "PIP_CONFIG_FILE": os.devnull,
-        "PIP_EXTRA_INDEX_URL": "",
-        "PIP_FIND_LINKS": "",
-    }
-    apart["NO_COLOR"] = "1"
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         wanted = Path(temporary) / "wanted.txt"
         wanted.write_text(f"{plan.project}=={plan.version} {digests}\n")
-        command = [sys.executable, "-m", "pip", "download", *options, *quiet]
-        source = [
-            "--index-url",
-            index.simple,
-            "--dest",
-            temporary,
-            "-r",
-            str(wanted),
-        ]
-        known = release.environ.items()
-        foreign = re.compile("PIP_(NO_INDEX|CONSTRAINT|ONLY_BINARY|NO_BINARY|PLATFORM)")
-        kept = {name: value for name, value in known if not foreign.match(name)}
-        environ = {**kept, **apart}
-        done = subprocess.run(
-            [*command, *source], capture_output=True, text=True, env=environ
-        )
+        source = ["--index-url", index.simple, "--dest", temporary, "-r", str(wanted)]
+        command = [sys.executable, "-m", "pip", "download", *DOWNLOAD, *source]
+        environ = without_other_sources(release.environ)
+        done = subprocess.run(command, capture_output=True, text=True, env=environ)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["it says nothing"]
-        message = f"pip cannot fetch it: {lines[-1]}"
-        raise ReleaseError(
-            "E_NOT_VISIBLE", message, hint="the same command looks again"
+        message, hint = (
+            f"pip cannot fetch it: {lines[-1]}",
+            "the same command looks again",
         )
+        raise ReleaseError("E_NOT_VISIBLE", message, hint=hint)
+
+
+FOREIGN = re.compile(
+    "PIP_(EXTRA_INDEX_URL|FIND_LINKS|NO_INDEX|CONSTRAINT|ONLY_BINARY|NO_BINARY|PLATFORM)"
+)
+
+
+def without_other_sources(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables without those that let pip look elsewhere, or at less."""
+    kept = {name: value for name, value in environ.items() if not FOREIGN.match(name)}
+    return {**kept, "PIP_CONFIG_FILE": os.devnull, "NO_COLOR": "1"}
 
 
 # ## A page at GitHub

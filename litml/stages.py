@@ -11,6 +11,7 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +30,7 @@ from litml.build import (
 )
 from litml.git import GitError, run_git
 from litml.indexes import check_artifact
-from litml.journal import NAMES, Journal, ReleaseError, remove_folder
+from litml.journal import SECRET_NAMES, Journal, ReleaseError, remove_folder
 from litml.notebook import LitmlError
 from litml.package import export_project
 from litml.preflight import Plan, read_settings
@@ -52,6 +53,7 @@ __all__ = [
     "check_again",
     "LIMIT",
     "verify",
+    "check_origin",
     "check_with_twine",
     "LOAD",
     "smoke",
@@ -265,7 +267,9 @@ def build(release: Release) -> Result:
 
 def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that a build back end and its hooks may know."""
-    return {name: value for name, value in environ.items() if not NAMES.search(name)}
+    return {
+        name: value for name, value in environ.items() if not SECRET_NAMES.search(name)
+    }
 
 
 def check_again(release: Release, digests: Mapping[str, str]) -> None:
@@ -301,15 +305,19 @@ def verify(release: Release) -> Result:
         check_metadata(packed, read_toml(project.root / "pyproject.toml"))
     known = list_known(release.tree)
     for path in paths:
-        inside = dict(read_archive(path))
-        odd = [name for name, data in inside.items() if is_strange(name, data, known)]
-        if odd:
-            names = ", ".join(odd[:10])
-            message = f"{path.name} holds what is not in the commit: {names}"
-            hint = "commit it, or keep the build hook that writes it from doing so"
-            raise ReleaseError("E_WHEEL_CONTENT", message, hint=hint)
+        check_origin(path, known)
     check_with_twine(paths, release)
     return {"files": len(packed)}
+
+
+def check_origin(path: Path, known: set[str]) -> None:
+    """Raise `ReleaseError` if an artifact holds what is not in the commit."""
+    inside = dict(read_archive(path))
+    odd = [name for name, data in inside.items() if is_strange(name, data, known)]
+    if odd:
+        message = f"{path.name} holds what is not in the commit: {', '.join(odd[:10])}"
+        hint = "commit it, or keep the build hook that writes it from doing so"
+        raise ReleaseError("E_WHEEL_CONTENT", message, hint=hint)
 
 
 def check_with_twine(paths: Sequence[Path], release: Release) -> None:
@@ -360,21 +368,16 @@ def is_strange(name: str, data: bytes, known: set[str]) -> bool:
     return digest_of(data) not in known
 
 
-class as_release_error:
-    """Turns an error of another chapter into one of a release, with a code."""
-
-    def __init__(self, code: str) -> None:
-        self.code = code
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, kind: object, error: BaseException | None, trace: object
-    ) -> None:
-        if isinstance(error, LitmlError) and not isinstance(error, ReleaseError):
-            where = f"{error.message} at {error.at}" if error.at else error.message
-            raise ReleaseError(self.code, where, hint=error.hint) from error
+@contextmanager
+def as_release_error(code: str) -> Iterator[None]:
+    """Turn an error of another chapter into one of a release, with a code."""
+    try:
+        yield
+    except ReleaseError:
+        raise
+    except LitmlError as error:
+        where = f"{error.message} at {error.at}" if error.at else error.message
+        raise ReleaseError(code, where, hint=error.hint) from error
 
 
 # ## Try it

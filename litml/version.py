@@ -28,7 +28,6 @@ __all__ = [
     "Notes",
     "read_notes",
     "release_notes",
-    "notes_of",
 ]
 
 
@@ -194,11 +193,3 @@ def release_notes(changelog: str, version: str, date: str) -> str:
     number = f"[{version}]" if "[" in heading[0] else version
     start = changelog[: heading.end()]
     return f"{start}\n\n## {number} - {date}{changelog[heading.end() :]}"
-
-
-def notes_of(changelog: str, version: str) -> Notes:
-    """Return the notes of a version that was released; empty if there are none."""
-    heading = re.search(rf"^## \[?{re.escape(version)}\]?(\s.*)?$", changelog, re.M)
-    rest = changelog[heading.end() :] if heading else ""
-    end = NEXT.search(rest)
-    return Notes(rest[: end.start() if end else None].strip())
