@@ -44,7 +44,7 @@ __all__ = [
 # ## What has changed
 # %% take_stock
 MANY = 5000  # files of which we keep track
-Stock = Mapping[Path, tuple[int, int, int]]
+Stock = Mapping[str, tuple[int, int, int]]
 
 
 def take_stock(folders: Iterable[Path]) -> Stock:
@@ -53,23 +53,23 @@ def take_stock(folders: Iterable[Path]) -> Stock:
     Times are in nanoseconds. Hidden files and caches are left out; of very many files
     only some are taken.
     """
-    found: dict[Path, tuple[int, int, int]] = {}
-    todo = list(folders)
+    found: dict[str, tuple[int, int, int]] = {}
+    todo = [os.fspath(folder) for folder in folders]
     while todo and len(found) < MANY:
         for entry in list_folder(todo.pop()):
             if entry.name.startswith(".") or entry.name == "__pycache__":
                 continue
             if entry.is_dir(follow_symlinks=False):
-                todo.append(Path(entry.path))
+                todo.append(entry.path)
             else:
                 with suppress(FileNotFoundError):  # gone since it was listed
                     seen = entry.stat(follow_symlinks=False)
                     times = seen.st_mtime_ns, seen.st_ctime_ns
-                    found[Path(entry.path)] = (times[0], seen.st_size, times[1])
+                    found[entry.path] = (times[0], seen.st_size, times[1])
     return found
 
 
-def list_folder(folder: Path) -> list[os.DirEntry[str]]:
+def list_folder(folder: str) -> list[os.DirEntry[str]]:
     """Return what is in a folder; nothing if it cannot be read."""
     try:
         with os.scandir(folder) as entries:
@@ -81,7 +81,7 @@ def list_folder(folder: Path) -> list[os.DirEntry[str]]:
 def find_changed(before: Stock, after: Stock) -> dict[Path, float]:
     """Return the files that are new or changed, and the time at which each was."""
     return {
-        path: max(look[0], look[2]) / 1e9
+        Path(path): max(look[0], look[2]) / 1e9
         for path, look in after.items()
         if before.get(path, ())[:2] != look[:2]
     }
