@@ -118,6 +118,7 @@ class Server(ThreadingHTTPServer):
     def handle_error(self, request: object, client_address: object) -> None:
         """Say nothing of a client that went away."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
+            # typeshed wants the kinds of each server; all that is done is to print
             super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 

@@ -114,6 +114,8 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> SiteBox:
     """A site of two versions; `/offline` is one to be opened from the disk."""
     box = SiteBox(tmp_path_factory.mktemp("site"))
     box.build(version="1.0.0", folder="1.0")
+    box.commit()
+    box.git("tag", "v1.0.0")
     write_kinds(box)
     box.build(version="1.1.0", folder="1.1")
     box.build(out="_disk", offline=True)
@@ -142,7 +144,7 @@ def page(browser: Any, address: str) -> Iterator[Any]:
     assert [url for url in asked if not url.startswith((address, "file:"))] == []
 
 
-PAGES = ("index", "add", "kinds", "guide/start", "404")
+PAGES = ("index", "add", "kinds", "guide/start", "api-changes", "404")
 
 
 # Search ------------------------------------------------------------------------------
