@@ -5,6 +5,7 @@ what is kept.
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,8 @@ __all__ = [
     "locate_cells",
     "keep_copy",
     "store_updates",
+    "FAULT",
+    "shorten",
     "NotebookItem",
     "BrokenItem",
     "skip",
@@ -62,7 +65,7 @@ def keep_copy(runner: Runner, path: Path, failed: bool) -> None:
         from litml.report import execute_copy, write_whole
 
         write_whole(path, execute_copy(runner.notebook, runner.steps, runner.runs))
-    elif len(runner.runs) == len(runner.steps):
+    elif runner.is_complete:
         path.unlink(missing_ok=True)
 
 
@@ -98,6 +101,19 @@ def store_updates(
             transaction.commit()
 
 
+# ## What is left out
+# %% shorten
+FAULT = re.compile(r"(\x1b\[[\d;]*m)*(cell |file |-+> *\d)", re.IGNORECASE)
+
+
+def shorten(run: CellRun) -> CellRun:
+    """Return a run with a shorter traceback of its failure."""
+    if run.failure is None:
+        return run
+    lines = [one for one in run.failure.traceback.split("\n") if FAULT.match(one)]
+    return replace(run, failure=replace(run.failure, traceback="\n".join(lines)))
+
+
 # ## Two kinds of item
 # %% NotebookItem
 class NotebookItem(pytest.Item):
@@ -119,6 +135,9 @@ class NotebookItem(pytest.Item):
         if crash and isinstance(excinfo.value, pytest.fail.Exception):
             crash.path, crash.lineno = str(self.path), self.row + 1
             crash.message = str(excinfo.value)
+            if self.config.option.tbstyle == "line":
+                crash.message = " ".join(crash.message.split("\n  ", 1))
+                shown.reprtraceback.reprentries = []
         return shown
 
     def reportinfo(self) -> tuple[Path, int, str]:
@@ -413,8 +432,9 @@ class CellItem(NotebookItem):
         step, run = runner.steps[index], runner.runs[index]
         self.parent.told[index] = self.row
         self.parent.failed = True
+        told = shorten(run) if self.config.option.tbstyle == "short" else run
         report = describe_failure(
-            step.notebook or runner.notebook.name, step.source, run
+            step.notebook or runner.notebook.name, step.source, told
         )
         parts = [prefix + annotate(report), self.parent.ask_variables(run)]
         if run.tries > 1:

@@ -384,6 +384,11 @@ class Runner:
         """The cell that did not pass, if there has been one."""
         return self.runs[-1] if self.runs and self.runs[-1].failure else None
 
+    @property
+    def is_complete(self) -> bool:
+        """Has every step been run, but for skipped ones that nobody asked for?"""
+        return all(step.skip for step in self.steps[len(self.runs) :])
+
     async def run_to(self, index: int) -> None:
         """Run the steps up to that index and including it, or up to a failure.
 

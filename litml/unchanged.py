@@ -112,11 +112,12 @@ class Book:
     def keep(self, file: NotebookFile, runner: Runner, started: float) -> None:
         """Keep what a run has taught, be it only how long it took."""
         name, seconds = name_of(file), sum(run.seconds for run in runner.runs)
-        complete = len(runner.runs) == len(runner.steps)
         steady = all(not run.failure and run.tries == 1 for run in runner.runs)
-        if not complete or not steady or file.failed or file.updates:
-            forget(self.store, name, seconds if complete else None)
+        if not steady or file.failed or file.updates:
+            forget(self.store, name, seconds if runner.is_complete else None)
             return
+        if not runner.is_complete:
+            return  # nothing is wrong, and nothing is proved
         found = gather_evidence(
             file.notebook,
             self.root,
@@ -283,7 +284,7 @@ class Chooser:
         self, item: pytest.Item, nextitem: pytest.Item | None
     ) -> bool | None:
         """Report a cell that is known to pass; pytest calls this to run an item."""
-        if item.parent not in self.known:
+        if item.parent not in self.known or item.get_closest_marker("skip"):
             return None
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         for report in known_reports(item):

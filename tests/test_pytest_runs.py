@@ -300,6 +300,18 @@ def test_a_failure_shows_the_way_into_the_package_and_values(project: Sandbox) -
     assert "with" not in "\n".join(run(project, "nbs/01_use.ipynb", "--tb=short"))
 
 
+def test_a_failure_may_be_told_in_short(project: Sandbox) -> None:
+    source = "def f(a):\n    b = a\n    return b / 0\n\nf(3)"
+    save(project, "a.ipynb", one="1", bad=source)
+    lines = run(project, "--tb=line")
+    place = "ZeroDivisionError: division by zero at nbs/a.ipynb, cell bad, line 3"
+    assert len([line for line in lines if line.endswith(place)]) == 1, lines
+    assert not any("Traceback" in line or "return b" in line for line in lines)
+    lines = run(project, "--tb=short")
+    assert "cell bad, line 3, in f(a)" in lines and "----> 3     return b / 0" in lines
+    assert not any("Traceback" in line or line.startswith("      ") for line in lines)
+
+
 def test_a_value_that_cannot_be_shown_costs_only_itself(project: Sandbox) -> None:
     odd = "class Odd:\n    def __repr__(self):\n        import time\n"
     odd += "        time.sleep(600)\n"

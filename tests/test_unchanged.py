@@ -99,6 +99,23 @@ def test_what_a_notebook_depends_on(project: Sandbox, name: str) -> None:
         assert "failed" in run(project), "a failure is not remembered"
 
 
+def test_a_skipped_cell_is_no_reason_to_run_again(project: Sandbox) -> None:
+    """Every notebook of an nbdev project ends with one."""
+    last = code("end", "import nbdev; nbdev.nbdev_export()")
+    skipped = code("rocket", "#| skip: not today\nlaunch()")
+    project.write("02_alone.ipynb", skipped, code("sum", "1 + 1"), last)
+    assert run(project) == "2 skipped, 3 passed"
+    assert run(project) == "2 skipped, 3 unchanged"
+
+
+def test_a_run_of_some_cells_takes_nothing_back(project: Sandbox) -> None:
+    assert run(project) == "3 passed"
+    (project.root / "nbs/data.csv").write_text("3 ")
+    assert run(project, "nbs/01_much.ipynb::use") == "1 passed"
+    (project.root / "nbs/data.csv").write_text("3")
+    assert run(project) == "3 unchanged", "as it was when all of it passed"
+
+
 def test_prose_and_times_are_no_changes(project: Sandbox) -> None:
     run(project)
     for path in project.root.rglob("*.py"):
