@@ -195,7 +195,7 @@ def use_litml(folder: Path) -> Path:
 def forget(folder: Path) -> None:
     """Remove all that git has of the work tree."""
     (folder / ".git/index").unlink(missing_ok=True)
-    shutil.rmtree(folder / ".git/litml/outputs.sqlite", ignore_errors=True)
+    (folder / ".git/litml/outputs.sqlite").unlink(missing_ok=True)
     for part in (folder / ".git/objects").glob("??"):
         shutil.rmtree(part)
 
