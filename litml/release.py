@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from litml import publish, stages
+from litml import github, publish, stages
 from litml.git import GitError, run_git
 from litml.indexes import Index
 from litml.journal import Journal, ReleaseError, Releases, redact, remove_folder
@@ -57,7 +57,7 @@ STAGES: dict[str, Stage] = {
     "push": publish.push,
     "upload": publish.upload,
     "confirm": publish.confirm,
-    "ghrelease": publish.ghrelease,
+    "ghrelease": github.ghrelease,
     "finish": publish.finish,
 }
 

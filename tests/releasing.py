@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 from conftest import ENVIRONMENT, code, notebook_bytes
 
-from litml import indexes, preflight, publish
+from litml import github, indexes, preflight, publish
 from litml.package import export_project
 from litml.preflight import Look, read_settings
 from litml.project import find_project
@@ -320,7 +320,7 @@ def quick(**replaced: Callable[..., Any]) -> Iterator[None]:
         for name, function in replaced.items():
             if name in STAGES:
                 STAGES[name] = function
-            for module in (indexes, preflight, publish):
+            for module in (indexes, preflight, github, publish):
                 if name not in STAGES and hasattr(module, name):
                     patch.setattr(module, name, function)
         try:

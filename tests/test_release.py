@@ -42,7 +42,7 @@ from releasing import (
     skip_smoke,
 )
 
-from litml import publish, stages
+from litml import github, publish, stages
 from litml.from_tag import read_promise, release_tag
 from litml.indexes import Index, list_files, send_file
 from litml.journal import ReleaseError
@@ -1482,7 +1482,7 @@ def test_the_page_is_the_one_of_the_workflow(
 
     known = {"GITHUB_API_URL": pages.address, "GITHUB_TOKEN": Pages.TOKEN}
     address = "https://github.com/ada/tiny.git"
-    stage = partial(publish.ghrelease, patience=30.0 if comes else 0.0)
+    stage = partial(github.ghrelease, patience=30.0 if comes else 0.0)
     with quick(**FAST, find_address=lambda release: address, ghrelease=stage):
         release = release_project(in_ci.look(**known), Events(stage=publish_here))
     result = release.journal.result("ghrelease")
