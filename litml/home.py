@@ -43,6 +43,8 @@ __all__ = [
     "headings_of",
     "follow_methods",
     "sync_docstring",
+    "find_title",
+    "find_prose",
     "is_title",
     "sync_imports",
     "sync_cells",
@@ -212,33 +214,40 @@ def follow_methods(pair: Pair) -> None:
 def sync_docstring(pair: Pair) -> None:
     """Bring an edited docstring into the title cell, and into exported prose."""
     before, after = (paragraphs(one.docstring) for one in (pair.base, pair.theirs))
-    if before == after:
-        if pair.base.docstring != pair.theirs.docstring:
-            note = "the layout of the docstring is the notebook's, and comes back"
-            pair.notes.append(f"{pair.name}: {note}")
-        return
-    owner = pair.owner
-    chunks = pair.ours.chunks
-    title = next((one for one in owner.cells if is_title(one)), None)
     if before[0] != after[0]:
-        if title and not after[0]:
-            hint = "delete the sentence in the title cell, and the docstring will go"
-            raise no_home(pair, "the docstring was deleted, and not its cell", hint)
-        if title is None or (chunks and chunks[0].is_docstring):
-            hint = "give the notebook a title cell: `# Name` and `> a sentence`"
-            raise no_home(pair, "the docstring has no title cell to live in", hint)
-        set_summary(pair, title, before[0], after[0])
+        set_summary(pair, find_title(pair, after[0]), before[0], after[0])
     if before[1] != after[1]:
-        said = read_directives(owner, strict=False)
-        prose = [
-            cell
-            for cell, directives in zip(owner.cells, said, strict=True)
-            if {"export", "exportd"} & directives.keys() and cell.kind == "markdown"
-        ]
-        if len(prose) != 1 or any("exportd" in directives for directives in said):
-            hint = "write it in one markdown cell that begins with `#| export`"
-            raise no_home(pair, "this part of the docstring has no single home", hint)
-        set_prose(pair, prose[0], before[1], after[1])
+        set_prose(pair, find_prose(pair), before[1], after[1])
+    if before == after and pair.base.docstring != pair.theirs.docstring:
+        note = "the layout of the docstring is the notebook's, and comes back"
+        pair.notes.append(f"{pair.name}: {note}")
+
+
+def find_title(pair: Pair, after: str) -> Cell:
+    """Return the cell of the docstring's first sentence, which is to be `after`."""
+    title = next((one for one in pair.owner.cells if is_title(one)), None)
+    if title and not after:
+        hint = "delete the sentence in the title cell, and the docstring will go"
+        raise no_home(pair, "the docstring was deleted, and not its cell", hint)
+    chunks = pair.ours.chunks
+    if title is None or (chunks and chunks[0].is_docstring):
+        hint = "give the notebook a title cell: `# Name` and `> a sentence`"
+        raise no_home(pair, "the docstring has no title cell to live in", hint)
+    return title
+
+
+def find_prose(pair: Pair) -> Cell:
+    """Return the one cell of prose that the rest of the docstring comes from."""
+    said = read_directives(pair.owner, strict=False)
+    prose = [
+        cell
+        for cell, directives in zip(pair.owner.cells, said, strict=True)
+        if {"export", "exportd"} & directives.keys() and cell.kind == "markdown"
+    ]
+    if len(prose) != 1 or any("exportd" in directives for directives in said):
+        hint = "write it in one markdown cell that begins with `#| export`"
+        raise no_home(pair, "this part of the docstring has no single home", hint)
+    return prose[0]
 
 
 def is_title(cell: Cell) -> bool:
