@@ -20,6 +20,7 @@ import litml
 from litml.page import Page, Prose, Remark, Shown
 from litml.render import render_page
 from litml.safe import SVG, XLINK, clean_drawing, is_too_deep, sanitize
+from litml.widgets import STATE, VIEW
 
 SPY = "https://spy.example"
 
@@ -135,7 +136,29 @@ OUTPUTS: dict[str, tuple[str, str]] = {
     "json": ("application/json", {"a": script("json")}),  # type: ignore[dict-item]
     "png": ("image/png", '"><script>hit(`png`)</script>'),
 }
+WIDGETS = {
+    "box": {
+        "children": [f"IPY_MODEL_{name}" for name in ("html", "bar", "text", "out")]
+    },
+    "html": {"value": f"<b>a</b>{image('widget html')}{script('widget script')}"},
+    "bar": {
+        "description": f'"><script>{hit("widget bar")}</script>',
+        "min": 0,
+        "max": 2,
+        "value": 1,
+    },
+    "text": {
+        "description": image("widget name"),
+        "value": f"</span>{image('widget value')}",
+    },
+    "out": {"outputs": [output("text/html", f"<b>a</b>{image('widget output')}")]},
+}
+MODELS = {
+    id: {"model_name": f"{name}Model", "state": WIDGETS[id]}
+    for id, name in zip(WIDGETS, "HBox HTML IntSlider Text Output".split(), strict=True)
+}
 METADATA = {
+    "widgets": {STATE: {"state": MODELS}},
     "language_info": {"name": f'"><script>{hit("language")}</script>'},
     "kernelspec": {"name": script("kernel"), "display_name": script("kernel")},
     "title": script("metadata"),
@@ -194,6 +217,7 @@ def write_hostile(box: SiteBox) -> None:
             f'#| label: fig-x"onclick={hit("label")}\n#| fig-cap: "{image("cap")}"\n1',
             outputs=[output("text/html", "<b>a</b>")],
         ),
+        code("widget", "show()", outputs=[output(VIEW, {"model_id": "box"})]),
         prose("end", "## The end\n\nIt is reached."),
         metadata=METADATA,
     )
