@@ -305,14 +305,17 @@ class Frames:
     site: Site
     parts: tuple[Part, ...]
     around: Mapping[str, Surroundings]
+    listed: Mapping[str, str]  # what a list says of each page
     keys: Mapping[str, str]
 
     def key(self, name: str, *more: str) -> str:
         """Return what the frame of a page depends on."""
         around = self.around.get(name)
-        part = self.keys[around.part.title if around and around.part else ""]
-        near = (around.previous, around.next) if around else ()
-        return make_key(self.keys["*"], part, repr(near), *more)
+        if around is None or around.part is None:
+            return make_key(self.keys["*"], self.keys[""], repr(around), *more)
+        near = repr((around.part.title, around.previous, around.next))
+        listed = "".join(self.listed[one.name] for one in around.listed)
+        return make_key(self.keys["*"], near, listed, *more)
 
 
 def make_frames(build: Build) -> Frames:
@@ -341,12 +344,10 @@ def make_frames(build: Build) -> Frames:
     parts = make_parts(places, settings.sections)
     front = next((one for one in places.values() if one.name == "index"), None)
     titles = [(part.title, part.url) for part in parts]
-    keys = {part.title: make_key(repr(part)) for part in parts}
-    keys |= {
-        "": make_key(repr(parts)),
-        "*": make_key(theme.key, repr(site), repr(titles)),
-    }
-    return Frames(theme, site, parts, surround(front, parts), keys)
+    listed = {place.name: repr(place) for place in places.values()}
+    common = make_key(theme.key, repr(site), repr(titles))
+    keys = {"*": common, "": make_key(repr(parts))}
+    return Frames(theme, site, parts, surround(front, parts), listed, keys)
 
 
 # %% write_pages
