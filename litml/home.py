@@ -219,18 +219,16 @@ def sync_docstring(pair: Pair) -> None:
     if before[1] != after[1]:
         set_prose(pair, find_prose(pair), before[1], after[1])
     if before == after and pair.base.docstring != pair.theirs.docstring:
-        note = "the layout of the docstring is the notebook's, and comes back"
-        pair.notes.append(f"{pair.name}: {note}")
+        pair.notes.append(f"{pair.name}: the layout of the docstring comes back")
 
 
 def find_title(pair: Pair, after: str) -> Cell:
     """Return the cell of the docstring's first sentence, which is to be `after`."""
-    title = next((one for one in pair.owner.cells if is_title(one)), None)
+    title = next(filter(is_title, pair.owner.cells), None)
     if title and not after:
         hint = "delete the sentence in the title cell, and the docstring will go"
         raise no_home(pair, "the docstring was deleted, and not its cell", hint)
-    chunks = pair.ours.chunks
-    if title is None or (chunks and chunks[0].is_docstring):
+    if title is None or any(one.is_docstring for one in pair.ours.chunks[:1]):
         hint = "give the notebook a title cell: `# Name` and `> a sentence`"
         raise no_home(pair, "the docstring has no title cell to live in", hint)
     return title
@@ -239,15 +237,15 @@ def find_title(pair: Pair, after: str) -> Cell:
 def find_prose(pair: Pair) -> Cell:
     """Return the one cell of prose that the rest of the docstring comes from."""
     said = read_directives(pair.owner, strict=False)
-    prose = [
+    cells = [
         cell
-        for cell, directives in zip(pair.owner.cells, said, strict=True)
-        if {"export", "exportd"} & directives.keys() and cell.kind == "markdown"
+        for cell, one in zip(pair.owner.cells, said, strict=True)
+        if {"export", "exportd"} & one.keys() and cell.kind == "markdown"
     ]
-    if len(prose) != 1 or any("exportd" in directives for directives in said):
+    if len(cells) != 1 or any("exportd" in one for one in said):
         hint = "write it in one markdown cell that begins with `#| export`"
         raise no_home(pair, "this part of the docstring has no single home", hint)
-    return prose[0]
+    return cells[0]
 
 
 def is_title(cell: Cell) -> bool:
@@ -307,9 +305,8 @@ def sync_imports(pair: Pair) -> str:
         return ""
     if not bare and not before:
         return after
-    first = bare[0] if bare else None
-    at = Location(first.notebook, first.cell) if first else Location(pair.owner.name)
-    merged = choose(pair, at, (before, now, after), merge_imports)
+    home = (bare[0].notebook, bare[0].cell) if bare else (pair.owner.name,)
+    merged = choose(pair, Location(*home), (before, now, after), merge_imports)
     if not bare:
         return merged
     for chunk, text in zip(bare, share_out(bare, merged), strict=True):
@@ -523,8 +520,7 @@ def apply_to(pair: Pair, notebook: Notebook, edits: Sequence[Edit]) -> None:
         after = "" if edit.action == "delete" else edit.piece.text
         pair.changes.append(Change(at, WORDS[edit.action], before, after))
         if edit.action == "move" and (left := examples_of(notebook, edit.piece.id)):
-            note = f"{at}: moved, and its examples were not: {', '.join(left)}"
-            pair.notes.append(note)
+            pair.notes.append(f"{at}: moved, its examples were not: {', '.join(left)}")
 
     def source_of(cell: Cell | None, piece: Piece) -> str:
         if cell:

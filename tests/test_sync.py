@@ -247,7 +247,7 @@ def test_06_a_cell_with_an_example(core: Core) -> None:
     core.module.write_text(f"{core.text}\n\n{load.rstrip()}\n")
     said = core.sync()
     assert said.order[-1] == "c3"
-    assert "cell c3: moved, and its examples were not: c4" in said.err
+    assert "cell c3: moved, its examples were not: c4" in said.err
 
 
 def test_07_a_marker_deleted(core: Core) -> None:
