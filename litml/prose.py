@@ -61,6 +61,7 @@ __all__ = [
     "DEEPEST",
     "render_prose",
     "render_text",
+    "BROKEN",
     "render_callout",
     "render_inline",
     "DEFINITION",
@@ -446,8 +447,13 @@ def render_text(source: str, context: Context) -> str:
     html = str(parser().render(source, env))
     if not context.trusted:
         html = sanitize(html, context)
+    if BROKEN.search(html):
+        context.remark("a bar ends a cell of a table, in code, too: write `\\|`")
     html = html.replace("<p></p>", "")  # what is left around a figure
     return wrap_tables(place_headings(settle(html, context), context))
+
+
+BROKEN = re.compile(r"<t[dh]\b[^>]*>[^<`]*`[^<`]*</t[dh]>")  # half of some code
 
 
 def render_callout(callout: Callout, context: Context, depth: int = 0) -> str:

@@ -37,6 +37,7 @@ def test_a_sound_site_has_no_findings(box: SiteBox) -> None:
         ),
         ("![a](https://example.org/a.png)", "not on the site, so a link"),
         ("![what](none.png)", "no image `none.png`"),
+        ("| a | b |\n|---|---|\n| `#| hide` | c |", "a bar ends a cell"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_cell(
