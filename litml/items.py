@@ -134,10 +134,11 @@ class NotebookItem(pytest.Item):
         crash = getattr(shown, "reprcrash", None)
         if crash and isinstance(excinfo.value, pytest.fail.Exception):
             crash.path, crash.lineno = str(self.path), self.row + 1
-            crash.message = str(excinfo.value)
-            if self.config.option.tbstyle == "line":
+            crash.message = str(excinfo.value).partition("\n\n")[0]
+            trace = getattr(shown, "reprtraceback", None)
+            if trace and self.config.option.tbstyle == "line":
                 crash.message = " ".join(crash.message.split("\n  ", 1))
-                shown.reprtraceback.reprentries = []
+                trace.reprentries = []
         return shown
 
     def reportinfo(self) -> tuple[Path, int, str]:

@@ -10,6 +10,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import distributions
 from pathlib import Path
@@ -20,6 +21,7 @@ from litml.files import replace_file
 from litml.git import GitError, run_git
 from litml.metrics import find_metrics
 from litml.notebook import LitmlError, Location, Notebook
+from litml.outcome import Status
 from litml.params import check_words, inject_values, label
 from litml.run import (
     CellRun,
@@ -41,8 +43,11 @@ __all__ = [
     "describe_environment",
     "ask_git",
     "Tell",
+    "EVERY",
     "run_job",
     "judge_job",
+    "list_runs",
+    "keep_saving",
     "save_copy",
     "choose_jobs",
     "run_sweep",
@@ -164,6 +169,7 @@ def ask_git(root: Path, *words: str) -> str:
 # ## Running it
 # %% run_job
 Tell = Callable[[Job, CellRun], None]
+EVERY = 2.0  # seconds between two savings of the copy
 
 
 async def run_job(job: Job, policy: Policy, tell: Tell) -> JobResult:
@@ -171,28 +177,26 @@ async def run_job(job: Job, policy: Policy, tell: Tell) -> JobResult:
 
     A failing cell is a result. Raises `LitmlError` if it cannot be run at all.
     """
-    started, saved = time.monotonic(), 0.0
+    started = time.monotonic()
     result = JobResult(job.values, code=job.code)
     write_result(job, result)
     environment = json.dumps(describe_environment(policy.root), indent=1)
     write_whole(job.folder / "environment.json", f"{environment}\n".encode())
     runner = Runner(job.notebook, policy)
-    runs: list[CellRun] = []
+    saving = asyncio.create_task(keep_saving(job, runner))
     try:
         for index in range(len(runner.steps)):
             await runner.run_to(index)
-            runs = list(runner.runs)
-            if len(runs) > index:
-                tell(job, runs[index])
-            if time.monotonic() - saved > 1:
-                save_copy(job, runs)
-                saved = time.monotonic()
+            if len(runner.runs) > index:
+                tell(job, runner.runs[index])
     except asyncio.CancelledError:
         result = replace(result, status="interrupted")
         raise
     else:
-        result = judge_job(job, runs, result)
+        result = judge_job(job, runner.runs, result)
     finally:
+        saving.cancel()
+        runs = list_runs(runner)
         await runner.close()
         save_copy(job, runs)
         outputs = (output for run in runs for output in run.outputs)
@@ -210,6 +214,23 @@ def judge_job(job: Job, runs: Sequence[CellRun], result: JobResult) -> JobResult
     source = next(cell.source for cell in job.notebook.cells if cell.id == failed.cell)
     reason = describe_failure(job.notebook.name, source, failed)
     return replace(result, status="failed", reason=reason)
+
+
+def list_runs(runner: Runner) -> list[CellRun]:
+    """Return what was run, and the outputs so far of the cell that is running."""
+    runs, kernel = list(runner.runs), runner.kernel
+    if kernel and kernel.area and len(runs) < len(runner.steps):
+        cell, outputs = runner.steps[len(runs)].cell, kernel.area.look()
+        runs.append(CellRun(cell, Status.NOT_RUN, outputs, reason="it was running"))
+    return runs
+
+
+async def keep_saving(job: Job, runner: Runner) -> None:
+    """Save the executed copy now and then; what goes wrong, the last save will say."""
+    while True:
+        await asyncio.sleep(EVERY)
+        with suppress(LitmlError):
+            save_copy(job, list_runs(runner))
 
 
 def save_copy(job: Job, runs: Sequence[CellRun]) -> None:

@@ -265,6 +265,7 @@ class Kernel:
         self.heard = 0  # bytes of reports
         self.files = b""  # what it has read, as told at its end
         self.displays: dict[str, list[Output]] = {}
+        self.area: OutputArea | None = None  # of the cell that is running
         self.busy = True
         self.group = process.group
         atexit.register(self.kill)
@@ -291,13 +292,14 @@ class Kernel:
         request = self.client.execute(code, store_history=not hidden)
         exchange = Exchange([request], OutputArea(self.displays))
         self.busy, self.requests[request] = True, name
+        self.area = None if hidden else exchange.area
         await self.follow(exchange, begun + timeout)
         late = await self.stop(exchange)
         if exchange.reply and not hidden:
             self.cells[exchange.reply.get("execution_count", 0)] = name
         status, failure = await self.decide(exchange, timeout if late else None)
         self.busy = exchange.reply is None or status is Status.DIED
-        seconds = time.monotonic() - begun
+        seconds, self.area = time.monotonic() - begun, None
         noticed = next(iter([] if hidden else self.read_reports()), None)
         return Execution(status, exchange.area.finish(), failure, seconds, noticed)
 
@@ -340,10 +342,7 @@ class Kernel:
         return True
 
     async def indulge(self, exchange: Exchange, seconds: float) -> None:
-        """Follow an exchange for so long, or longer if the machine is busy.
-
-        Stop also at the news that what was asked for has only begun now.
-        """
+        """Follow an exchange for so long, or longer if busy, or until it begins."""
         deadline, begun = Deadline(seconds, SLACK, self.group), exchange.begun
         while not (exchange.done or deadline.is_over) and await self.is_alive():
             await self.follow(exchange, time.monotonic() + TICK)

@@ -102,6 +102,13 @@ class OutputArea:
         text = last.get("text") or last.get("data", {}).get("text/plain") or ""
         return ["".join(text)[-4000:]]
 
+    def look(self) -> tuple[Output, ...]:
+        """Return a copy of the outputs so far; more may come."""
+        return tuple(
+            {**output, "text": "".join(output["text"])} if "text" in output else output
+            for output in self.outputs
+        )
+
     def finish(self) -> tuple[Output, ...]:
         """Return the outputs, with a note as the last one if something was dropped."""
         if self.room < 0:

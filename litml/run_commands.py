@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
+from math import inf
 from pathlib import Path
 from signal import SIGINT
 from typing import TYPE_CHECKING
@@ -138,7 +139,11 @@ def add_run(parser: ArgumentParser) -> None:
         help="set a parameter; with -o it may be given several values, for a sweep",
     )
     parser.add_argument(
-        "-o", "--out", type=Path, metavar="DIR", help="keep all that comes of it in DIR"
+        "-o",
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="keep executed copies, reported metrics and the environment in DIR",
     )
     parser.add_argument(
         "-j", "--jobs", type=int, default=1, metavar="N", help="run N at the same time"
@@ -151,6 +156,12 @@ def add_run(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--needs", default="", metavar="WORDS", help="as for `litml test`"
+    )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        metavar="SECONDS",
+        help="time limit of a cell; with -o there is none by itself",
     )
 
 
@@ -165,6 +176,10 @@ def run_run(arguments: Namespace) -> int:
 
     project = find_project(arguments.notebooks[0].resolve().parent)
     policy = make_policy(project, split_words(arguments.needs))
+    if arguments.timeout is not None:
+        from dataclasses import replace
+
+        policy = replace(policy, timeout=arguments.timeout)
     codes = [run_one(path, arguments, policy, project) for path in arguments.notebooks]
     return max(codes)
 
@@ -222,6 +237,8 @@ def fill_notebook(notebook: Notebook, arguments: Namespace) -> Notebook:
 # %% run_jobs
 def run_jobs(arguments: Namespace) -> int:
     """Run notebooks as jobs, and show the table of their results."""
+    from dataclasses import replace
+
     from litml.cells import split_words
     from litml.jobs import choose_jobs, plan_jobs, run_sweep
     from litml.kernel import Loop
@@ -230,6 +247,8 @@ def run_jobs(arguments: Namespace) -> int:
 
     project = find_project(arguments.notebooks[0].resolve().parent)
     policy = make_policy(project, split_words(arguments.needs))
+    limit = inf if arguments.timeout is None else arguments.timeout
+    policy = replace(policy, timeout=limit)
     notebooks = [open_notebook(path, project) for path in arguments.notebooks]
     out, words = arguments.out, arguments.params
     jobs = [job for one in notebooks for job in plan_jobs(one, words, out)]

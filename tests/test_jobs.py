@@ -43,6 +43,14 @@ def result(project: Sandbox, job: str) -> dict[str, Any]:
     return json.loads(path.read_text())  # type: ignore[no-any-return]
 
 
+def outputs(copy: Path) -> str:
+    """Return the outputs in a copy of a notebook, which may not be there yet."""
+    if not copy.exists():
+        return ""
+    cells = nbformat.read(copy, as_version=4).cells
+    return "".join(str(cell.get("outputs")) for cell in cells)
+
+
 def run(project: Sandbox, *words: object, code: int = 0) -> str:
     done = project.litml("run", "nbs/01_fit.ipynb", "-o", "runs", *words)
     assert done.returncode == code, done.stderr
@@ -162,26 +170,43 @@ def test_results_are_not_replaced_unless_asked(project: Sandbox) -> None:
 @posix
 def test_ctrl_c_keeps_what_was_done_and_resume_does_the_rest(project: Sandbox) -> None:
     process = start(project, *SWEEP)
+    copy = project.root / "runs/01_fit/lr=0.2/01_fit.ipynb"
+    wait_for(lambda: "before" in outputs(copy))
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=90)
     assert process.returncode == 130
     assert "0.1  passed" in out
     assert "0.2  interrupted" in out
     assert "0.3  not run" in out
     first = project.files("runs/01_fit/lr=0.1")
-    copy = project.root / "runs/01_fit/lr=0.2/01_fit.ipynb"
-    assert nbformat.read(copy, as_version=4), "what there is of it is whole"
+    assert "before" in outputs(copy), "of the cell that was running"
     (project.root / "nbs/go").touch()
     shown = run(project, *SWEEP, "--resume")
     assert shown.count("passed") == 3
     assert project.files("runs/01_fit/lr=0.1") == first, "it was not run again"
 
 
+def test_a_job_has_the_time_it_needs(project: Sandbox) -> None:
+    """What a project says of tests is too little for training."""
+    with (project.root / "pyproject.toml").open("a") as file:
+        file.write("timeout = 0.5\n")
+    project.write("01_fit.ipynb", code("wait", "import time\ntime.sleep(1.5)"))
+    assert "passed" in run(project)
+    assert "still running after 0.5 s" in run(
+        project, "--force", "--timeout=0.5", code=1
+    )
+    words = ["run", "nbs/01_fit.ipynb"]
+    assert "still running after 0.5 s" in project.litml(*words).stderr
+    assert project.litml(*words, "--timeout=60").returncode == 0
+
+
 @posix
 def test_sigkill_leaves_a_job_that_resume_runs_again(project: Sandbox) -> None:
     process = start(project, *SWEEP[:4])
+    copy = project.root / "runs/01_fit/lr=0.2/01_fit.ipynb"
+    wait_for(lambda: "before" in outputs(copy))
     process.kill()
-    process.communicate(timeout=30)
+    process.communicate(timeout=90)
     assert result(project, "lr=0.2")["status"] == "running"
     (project.root / "nbs/go").touch()
     assert run(project, *SWEEP[:4], "--resume").count("passed") == 2
