@@ -63,7 +63,8 @@ def add_new(parser: ArgumentParser) -> None:
 # %% run_new
 def run_new(arguments: Namespace) -> int:
     """Make a project from a template in a folder of its name, or update one."""
-    from litml.new import NewError, find_answers, new_project
+    from litml.answers import NewError, find_answers
+    from litml.new import new_project
 
     if arguments.update == bool(arguments.name):
         message = "a new project needs a name, an update is of the project you are in"

@@ -14,19 +14,11 @@ from typing import Any
 from packaging.version import Version
 
 import litml
+from litml.answers import Answers, NewError, check_answers
 from litml.files import Transaction, locked, state_dir
 from litml.git import GitError, run_git
 from litml.merge import merge_notebooks
-from litml.new import (
-    RECORD,
-    Answers,
-    NewError,
-    Record,
-    blob_id,
-    check_answers,
-    read_template,
-    render_template,
-)
+from litml.new import RECORD, Record, blob_id, read_template, render_template
 from litml.notebook import LitmlError, Location, parse_notebook
 from litml.project import Project
 

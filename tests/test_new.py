@@ -17,19 +17,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import litml
-from litml.build import build_project
-from litml.new import (
+from litml.answers import (
     Answers,
     NewError,
-    export_files,
     find_answers,
     find_fault,
+    package_name,
+    suggest_name,
+)
+from litml.build import build_project
+from litml.new import (
+    export_files,
     list_templates,
     new_project,
-    package_name,
     read_template,
     render_template,
-    suggest_name,
     templates_dir,
 )
 from litml.notebook import Cell, read_notebook
@@ -117,14 +119,17 @@ def test_templates_import_what_litml_exports() -> None:
     for path in templates_dir().glob("*/nbs/*.ipynb"):
         text = "\n".join(cell.source for cell in read_notebook(path).cells)
         for module, names in re.findall(r"from litml\.(\S+) import ([\w, ]+)", text):
-            tree = ast.parse((package / f"{module.replace('.', '/')}.py").read_text())
-            [public] = [
-                ast.literal_eval(node.value)
+            place = package / module.replace(".", "/")
+            file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+            tree = ast.parse(file.read_text("utf-8"))
+            public = {
+                name
                 for node in tree.body
                 if isinstance(node, ast.Assign)
                 and ast.unparse(node.targets[0]) == "__all__"
-            ]
-            assert set(names.split(", ")) <= set(public), f"{path.name}, litml.{module}"
+                for name in ast.literal_eval(node.value)
+            }
+            assert set(names.split(", ")) <= public, f"{path.name}, litml.{module}"
             found += 1
     assert found > 5
 

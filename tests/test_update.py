@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 import litml.new
 import litml.update
-from litml.new import RECORD, Answers, NewError, Template, new_project, read_template
+from litml.answers import Answers, NewError
+from litml.new import RECORD, Template, new_project, read_template
 from litml.notebook import parse_notebook
 from litml.package import ExportReport, export_project
 from litml.project import find_project

@@ -22,10 +22,10 @@ import pytest
 import yaml
 from conftest import ENVIRONMENT
 
+from litml.answers import Answers
 from litml.cli import COMMANDS, load_command
 from litml.from_tag import read_promise
 from litml.new import (
-    Answers,
     list_templates,
     new_project,
     read_template,
