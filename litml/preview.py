@@ -184,7 +184,7 @@ def find_answer(pages: LivePages, path: str) -> tuple[int, bytes, str]:
     if path == "_preview/script.js":
         return 200, SCRIPT.read_bytes(), "text/javascript"
     name = path.removesuffix(".html")
-    if name != path:
+    if name != path and not name.startswith("_"):  # as what stands in a frame does
         view = show(pages, name)
         if view is None and (moved := find_moved(pages, path)):
             return 200, moved, "text/html"

@@ -139,6 +139,16 @@ def test_a_card_follows_its_cell(desk: Desk) -> None:
     desk.expect(".card", "Quite new.")
 
 
+def test_what_needs_a_script_is_live_in_its_frame(desk: Desk) -> None:
+    shown = {"output_type": "display_data", "metadata": {}}
+    shown["data"] = {"text/html": "<script>document.write('by a script')</script>"}
+    desk.save(code("frame", "show()", outputs=[shown]))
+    frame = desk.page.frame_locator("#cell-frame iframe")
+    text = frame.get_by_text("by a script")
+    desk.page.locator("#cell-frame iframe").scroll_into_view_if_needed(timeout=15_000)
+    sync_api.expect(text).to_be_visible(timeout=15_000)
+
+
 def test_what_is_wrong_is_shown_and_goes(desk: Desk) -> None:
     page, path = desk.page, desk.box.root / "nbs/02_long.ipynb"
     whole = path.read_bytes()
