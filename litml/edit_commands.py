@@ -95,7 +95,9 @@ def show_sync(report: SyncReport, check: bool, with_diff: bool) -> None:
 
 def show_conflict(clash: Conflict, at: str, other: str) -> None:
     """Print a conflict as the three texts it is made of."""
-    print_error(f"{clash.reason}\n  at {at}\n  hint: decide with `--take`")
+    cell = f"{clash.id}=" if clash.id else ""
+    hint = f"decide with `--take {cell}notebook` or `--take {cell}{other}`"
+    print_error(f"{clash.reason}\n  at {at}\n  hint: {hint}")
     for side in ("base", "notebook", other):
         name = {"notebook": "ours", other: "theirs"}.get(side, side)
         text = getattr(clash, name)

@@ -71,7 +71,10 @@ def test_conflicts(project: Sandbox, path: Path) -> None:
     before = path.read_bytes()
     done = project.litml("apply", input=text)
     assert done.returncode == 1 and path.read_bytes() == before
-    assert "at nbs/fit.ipynb, cell fit" in done.stderr and "`--take`" in done.stderr
+    assert (
+        "at nbs/fit.ipynb, cell fit" in done.stderr
+        and "`--take fit=text`" in done.stderr
+    )
     assert "--- notebook\ndef fit(x): pass\n--- text\n" in done.stdout
     as_json = json.loads(project.litml("apply", "--json", input=text).stdout)
     (clash,) = as_json["conflicts"]

@@ -278,7 +278,7 @@ def test_09_both_sides_in_lines_that_touch(core: Core) -> None:
 def test_10_both_sides_in_the_same_line(core: Core) -> None:
     core.edit(("json.dump(data", "json.dump(dict(data)"))
     core.edit_notebook("c5", ("json.dump(data", "json.dump(list(data)"))
-    assert "cell c5\n  hint: decide with `--take`" in core.refuse()
+    assert "cell c5\n  hint: decide with `--take c5=notebook`" in core.refuse()
 
 
 @pytest.mark.parametrize("side", ["module", "notebook", "c5=module", "c5=notebook"])
