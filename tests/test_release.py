@@ -1310,7 +1310,8 @@ def keyring(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     if not (shutil.which("gpg") and shutil.which("gpgconf")):
         pytest.skip("GnuPG makes the key")
     # Not below `tmp_path`: the path of the agent's socket may have 107 bytes
-    with tempfile.TemporaryDirectory(prefix="gpg-", dir="/tmp") as folder:
+    short = {"prefix": "gpg-", "dir": "/tmp", "ignore_cleanup_errors": True}
+    with tempfile.TemporaryDirectory(**short) as folder:
         monkeypatch.setenv("GNUPGHOME", folder)
         quiet = ["gpg", "--batch", "--quiet", "--pinentry-mode=loopback"]
         key = ["--passphrase", "", "--quick-generate-key", "A <a@example.org>"]
