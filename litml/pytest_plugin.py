@@ -191,6 +191,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
     """Have notebooks run ahead while the tests are run; pytest calls this."""
     config = session.config
+    if "litml.items" not in sys.modules:
+        return (yield)  # there are no notebooks
     spread = config.pluginmanager.hasplugin("dsession")
     if spread or config.option.usepdb or config.option.collectonly:
         return (yield)
