@@ -270,7 +270,9 @@ def render_formula(self: Any, tokens: Tokens, at: int, options: Any, env: Env) -
     return f'<div class="formula"{id} {REACHABLE}>{drawn}</div>\n'
 
 
-NAMES = re.compile(r"(?P<name>[^\W\d][\w.]*)(?:\(\))?|(?P<notebook>\d\w*_\w+)")
+NAMES = re.compile(
+    r"(?P<path>[\w./-]+\.ipynb)|(?P<name>[^\W\d][\w.]*)(?:\(\))?|(?P<notebook>\d\w*_\w+)"
+)
 
 
 def render_name(self: Any, tokens: Tokens, at: int, options: Any, env: Env) -> str:
@@ -282,8 +284,11 @@ def render_name(self: Any, tokens: Tokens, at: int, options: Any, env: Env) -> s
     if is_linked or not (found := NAMES.fullmatch(text)):
         return code
     context = env["context"]
-    beside = place(f"{text}.ipynb", context.page)
-    url = context.find(beside if found["notebook"] else found["name"])
+    if found["name"]:
+        url = context.find(found["name"])
+    else:
+        path = found["path"] or f"{text}.ipynb"
+        url = context.find(place(path, context.page)) or context.find(path)
     return f'<a class="symbol" href="{escape(url)}">{code}</a>' if url else code
 
 

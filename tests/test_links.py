@@ -125,3 +125,12 @@ def test_an_image_from_elsewhere_within_a_link_is_its_words(box: SiteBox) -> Non
     box.write("02_badge.ipynb", prose("t", f"# Badge\n\n{badge} and `x`"))
     box.build()
     assert '<a href="https://example.org/ci">build</a> and' in box.page("badge.html")
+
+
+def test_the_name_of_a_notebook_leads_to_its_page(box: SiteBox) -> None:
+    names = "`01_add`, `01_add.ipynb`, `nbs/01_add.ipynb` and `nbs/none.ipynb`"
+    box.write("02_names.ipynb", prose("t", f"# Names\n\nSee {names}."))
+    box.build()
+    found = box.page("names.html")
+    assert found.count('<a class="symbol" href="add.html"><code>') == 3
+    assert "<code>nbs/none.ipynb</code>" in found
