@@ -182,10 +182,13 @@ def make_loader(
 
 
 def can_pin(dataset: Dataset[Any]) -> bool:
-    """Is there a GPU, and the data not there already?"""
+    """Is there a GPU that this process may use, and the data not there already?"""
     tensors = dataset.tensors if isinstance(dataset, TensorDataset) else ()
-    is_near = all(one.device.type == "cpu" for one in tensors)
-    return is_near and torch.accelerator.is_available() and not torch.mps.is_available()
+    if any(one.device.type != "cpu" for one in tensors) or torch.mps.is_available():
+        return False
+    # A fork of a process that has used a GPU cannot, not even to pin memory.
+    is_forked = getattr(torch.get_device_module(), "_is_in_bad_fork", lambda: False)
+    return torch.accelerator.is_available() and not is_forked()
 
 
 def ignore_interrupts(worker: int) -> None:

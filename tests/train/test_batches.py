@@ -1,5 +1,6 @@
 """Loaders: the same batches, however they are put together."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -58,6 +59,10 @@ def test_what_is_on_a_device_already_is_not_pinned(
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     monkeypatch.setattr(torch.mps, "is_available", lambda: False)
     assert can_pin(TensorDataset(X, Y)) and can_pin([1, 2])  # type: ignore[arg-type]
+    forked = SimpleNamespace(_is_in_bad_fork=lambda: True)  # after CUDA was used
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "get_device_module", lambda: forked)
+        assert not can_pin([1, 2])  # type: ignore[arg-type]
     away = Rows(X.to("meta"), Y.to("meta"))
     assert not can_pin(away)
     assert [one.shape for one in away.__getitems__([1, 2])] == [(2, 6), (2, 1)]
