@@ -359,6 +359,17 @@ def test_a_name_is_told_before_it_is_followed(page: Any, address: str) -> None:
     sync_api.expect(tip).to_contain_text("add(a: int, b: int = 1)")
 
 
+def test_a_page_is_copied_as_markdown(page: Any, address: str, box: SiteBox) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.goto(f"{address}/1.1/guide/start.html")
+    page.get_by_role("button", name="Copy as Markdown").click()
+    for _ in range(150):
+        if copied := page.evaluate("navigator.clipboard.readText()"):
+            break
+        page.wait_for_timeout(100)
+    assert copied == box.page("1.1/guide/start.md")
+
+
 # Without scripts, and with them ------------------------------------------------------
 
 

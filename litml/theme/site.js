@@ -117,6 +117,21 @@
   };
   addCopying();
 
+  // Copying the page, as Markdown.
+  const twin = $("a[data-copy-page]");
+  if (twin && navigator.clipboard && location.protocol.startsWith("http")) {
+    const button = make("button", { type: "button", textContent: "Copy as Markdown" });
+    button.addEventListener("click", async () => {
+      const answer = await fetch(twin.href);
+      if (answer.ok) await navigator.clipboard.writeText(await answer.text());
+      button.textContent = answer.ok ? "Copied" : "Not found";
+      setTimeout(() => { button.textContent = "Copy as Markdown"; }, 1500);
+    });
+    const item = make("li");
+    item.append(button);
+    twin.parentElement.after(item);
+  }
+
   // What scrolls sideways can be scrolled with the keyboard, too.
   const reachFormulas = () => {
     for (const one of all("main .formula")) if (one.scrollWidth > one.clientWidth) one.tabIndex = 0;
