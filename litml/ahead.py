@@ -42,12 +42,16 @@ class Turn:
             await self.runner.run_to(len(self.runner.runs))
             self.news.set()
 
-    def has(self, index: int) -> bool:
-        """Is there a result for that step, or will there be none?"""
+    def knows(self, index: int) -> bool:
+        """Is there a result for that step, which will stay?"""
         # A flaky notebook may begin again, and then its results are not the last ones.
         settled = not any(step.flaky > 1 for step in self.runner.steps)
-        known = len(self.runner.runs) > index or self.runner.failed is not None
-        return self.over or (settled and known)
+        return settled and self.begun and len(self.runner.runs) > index
+
+    def has(self, index: int) -> bool:
+        """Is there a result for that step, or will there be none?"""
+        reached = len(self.runner.runs) - 1 if self.runner.failed else index
+        return self.over or self.knows(min(index, reached))
 
 
 # ## All of them
@@ -75,7 +79,9 @@ class Ahead:
 
         Raises `LitmlError` if the notebook cannot be run.
         """
-        self.loop.run(self.wait(runner, index))
+        turn = self.turns.get(id(runner))
+        if turn is None or not turn.knows(index):  # else the loop need not be asked
+            self.loop.run(self.wait(runner, index))
 
     def release(self, runner: Runner) -> None:
         """End the notebook's kernel, and let the next one have its place."""
