@@ -81,6 +81,8 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
         "store the outputs that differ in the notebooks, and compare no more"}),
     ("--litml-changed", {"action": "store_true", "help":
         "do not run notebooks again that have passed and depend on nothing new"}),
+    ("--litml-remember", {"action": "store_true", "help":
+        "run everything, and remember it for `--litml-changed`"}),
     ("--litml-since", {"metavar": "REV", "help":
         "only notebooks that the changes since that commit can affect"}),
     ("--litml-shard", {"metavar": "K/N", "help":
@@ -114,7 +116,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
         if can_draw(writer, config.option.capture, config.option.usepdb):
             plugins.register(Live(writer), "litml-progress")
-    wishes = ("changed", "since", "shard", "store")
+    wishes = ("changed", "remember", "since", "shard", "store")
     if any(config.getoption(f"--litml-{name}") for name in wishes):
         from litml.unchanged import Chooser, read_wanted
 

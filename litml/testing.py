@@ -137,8 +137,7 @@ def pytest_words(testing: Testing, wishes: Wishes) -> list[str]:
         words.append(f"--litml-timeout={wishes.timeout:g}")
     if wishes.artifacts:
         words.append(f"--litml-artifacts={wishes.artifacts}")
-    if not wishes.everything:
-        words.append("--litml-changed")
+    words.append("--litml-remember" if wishes.everything else "--litml-changed")
     for name in ("since", "shard", "store"):
         if value := getattr(wishes, name) or getattr(testing, name, ""):
             words.append(f"--litml-{name}={value}")

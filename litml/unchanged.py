@@ -90,7 +90,7 @@ class Book:
         """Return why a notebook has to run; "" if it would only pass again."""
         known = self.store.read(name_of(file))
         if known is None:
-            return "it has not run yet"
+            return "it has not passed yet"
         if known.evidence is None:
             return "it did not pass, or it is not known what it depends on"
         steps = digest_of(file, runner)
