@@ -339,7 +339,8 @@ STANDING = """() => {
     }
   }
   const shut = "iframe:not([sandbox='allow-scripts']), script, style, object, embed,"
-    + " base, link, meta, form, svg, template, input, button:not(.copy, main > footer *)";
+    + " base, link, meta, form, svg, template, input,"
+    + " button:not(.copy, main > footer *)";
   for (const one of document.querySelectorAll("main")) {
     for (const found of one.querySelectorAll(shut)) bad.push(found.localName);
     for (const found of one.querySelectorAll("*"))
