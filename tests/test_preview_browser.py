@@ -10,7 +10,7 @@ from conftest import code, prose
 from sitebox import SiteBox
 
 from litml.docs_commands import preview_plan
-from litml.live_pages import LivePages, refresh
+from litml.live_pages import LivePages, fill_in, refresh
 from litml.preview import open_preview, watch_project
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
@@ -49,7 +49,8 @@ def desk(browser: Any, tmp_path: Path) -> Iterator[Desk]:
     """A page of a preview; at its end, nothing has been loaded twice or refused."""
     box = SiteBox(tmp_path)
     (box.root / "sums/add.py").unlink()
-    context = browser.new_context(viewport={"width": 1200, "height": 800})
+    size = {"width": 1200, "height": 800}
+    context = browser.new_context(viewport=size, reduced_motion="reduce")
     page, told = context.new_page(), []
     page.on("console", lambda message: told.append(message.text))
     page.on("pageerror", lambda error: told.append(str(error)))
@@ -63,6 +64,8 @@ def desk(browser: Any, tmp_path: Path) -> Iterator[Desk]:
                 refresh(pages)
 
         refresh(pages)
+        while not fill_in(pages):
+            """What is made later would be news while a test looks at the page."""
         watcher = threading.Thread(target=follow, daemon=True)
         watcher.start()
         page.goto(f"{server.url}long.html")
@@ -73,7 +76,8 @@ def desk(browser: Any, tmp_path: Path) -> Iterator[Desk]:
 
 
 def top_of(page: Any, query: str) -> float:
-    return float(page.locator(query).bounding_box()["y"])
+    top = f"document.querySelector({query!r}).getBoundingClientRect().top"
+    return float(page.evaluate(top))
 
 
 def test_the_reader_stays_where(desk: Desk) -> None:
@@ -81,7 +85,7 @@ def test_the_reader_stays_where(desk: Desk) -> None:
     page = desk.page
     page.locator("#cell-fold summary").click()
     page.locator("#cell-other summary").click()
-    page.locator("#middle").scroll_into_view_if_needed()
+    page.evaluate("document.querySelector('#middle').scrollIntoView()")
     page.evaluate("scrollBy(0, 300)")
     page.locator("main a.symbol").focus()
     before = top_of(page, "#middle")
@@ -98,7 +102,7 @@ def test_the_reader_stays_where(desk: Desk) -> None:
 
 def test_what_is_above_grows_and_the_reader_stays(desk: Desk) -> None:
     page = desk.page
-    page.locator("#middle").scroll_into_view_if_needed()
+    page.evaluate("document.querySelector('#middle').scrollIntoView()")
     before = top_of(page, "#middle")
     cells = "02_long.ipynb"
     text = (desk.box.root / "nbs" / cells).read_text("utf-8")
