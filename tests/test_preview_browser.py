@@ -149,7 +149,8 @@ def test_what_needs_a_script_is_live_in_its_frame(desk: Desk) -> None:
     desk.save(code("frame", "show()", outputs=[shown]))
     frame = desk.page.frame_locator("#cell-frame iframe")
     text = frame.get_by_text("by a script")
-    desk.page.locator("#cell-frame iframe").scroll_into_view_if_needed(timeout=15_000)
+    desk.page.locator("#cell-frame iframe").wait_for(timeout=15_000)
+    desk.page.evaluate("document.querySelector('#cell-frame iframe').scrollIntoView()")
     sync_api.expect(text).to_be_visible(timeout=15_000)
 
 
