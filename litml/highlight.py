@@ -11,13 +11,13 @@ from typing import Any
 __all__ = [
     "KINDS",
     "find_kind",
-    "ALIASES",
-    "PLAIN",
-    "find_lexer",
     "MORE",
     "UNMARKED",
     "STRING",
     "python_lexer",
+    "ALIASES",
+    "PLAIN",
+    "find_lexer",
     "LIMIT",
     "highlight",
     "join_words",
@@ -58,26 +58,6 @@ def find_kind(token: Any) -> str:
     return ""
 
 
-# ## Languages
-# %% find_lexer
-ALIASES = {"ipython": "python", "ipython3": "python", "jupyter": "python"}
-PLAIN = frozenset(["", "text", "txt", "plain", "none", "output"])
-
-
-@cache
-def find_lexer(language: str) -> Any:
-    """Return Pygments' lexer of a language; None if there is none."""
-    if language in PLAIN:
-        return None
-    from pygments import lexers, util  # type: ignore[import-untyped,unused-ignore]
-
-    try:
-        found = lexers.find_lexer_class_by_name(ALIASES.get(language, language))
-    except util.ClassNotFound:
-        return None
-    return python_lexer() if found is lexers.PythonLexer else found()
-
-
 # ## Python
 # %% python_lexer
 MORE = """
@@ -106,6 +86,26 @@ def python_lexer() -> Any:
     unmarked = UNMARKED.replace("WORDS", known)
     front = [(unmarked, token.Text), (STRING, token.String), lexer.inherit]
     return type("QuickLexer", (python,), {"tokens": {"root": front}})()
+
+
+# ## Languages
+# %% find_lexer
+ALIASES = {"ipython": "python", "ipython3": "python", "jupyter": "python"}
+PLAIN = frozenset(["", "text", "txt", "plain", "none", "output"])
+
+
+@cache
+def find_lexer(language: str) -> Any:
+    """Return Pygments' lexer of a language; None if there is none."""
+    if language in PLAIN:
+        return None
+    from pygments import lexers, util  # type: ignore[import-untyped,unused-ignore]
+
+    try:
+        found = lexers.find_lexer_class_by_name(ALIASES.get(language, language))
+    except util.ClassNotFound:
+        return None
+    return python_lexer() if found is lexers.PythonLexer else found()
 
 
 # ## Colour
