@@ -96,12 +96,16 @@ class Ahead:
         self.line = [*runners]
         self.look_ahead()
 
-    def look_ahead(self, begun: Runner | None = None) -> None:
-        """Have the first in the line prepared, which `begun` leaves now."""
-        if begun in self.line:
-            self.line.remove(begun)
-        elif begun:
-            return
+    async def open(self, runner: Runner) -> None:
+        """Get a notebook its kernel, and have the one of the next prepared."""
+        if waited := runner in self.line:
+            self.line.remove(runner)
+        await runner.open()
+        if waited:
+            self.look_ahead()
+
+    def look_ahead(self) -> None:
+        """Have the first in the line prepared."""
         for runner in self.line[:1]:
             runner.prepare()
 
@@ -116,8 +120,7 @@ class Ahead:
         async with places:
             turn.begun = True
             try:
-                await turn.runner.open()
-                self.look_ahead(turn.runner)
+                await self.open(turn.runner)
                 await turn.run()
             finally:
                 turn.news.set()
@@ -131,8 +134,7 @@ class Ahead:
             if turn and turn.task:
                 turn.task.cancel()
             if len(runner.runs) <= max(index, 0) and not runner.failed:
-                await runner.open()
-            self.look_ahead(runner)
+                await self.open(runner)
             await runner.run_to(index)
             return
         while not turn.has(index):

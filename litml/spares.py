@@ -133,4 +133,6 @@ class Supply:
         if spare:
             spare.task.cancel()
             with suppress(asyncio.CancelledError, LitmlError):
-                await (await spare.task).close()
+                kernel = await spare.task
+                kernel.kill()  # it has done nothing, so it need not take its leave
+                await kernel.close()
