@@ -427,7 +427,8 @@ class Runner:
                 raise
             where = self.policy.root, self.policy.sources, self.notebook.name
             self.lookout = Lookout(*where)
-            self.lookout.listen(self.kernel.home)
+            if self.root:
+                self.lookout.listen(self.kernel.home)
             await self.run_hidden(self.kernel, self.policy.opening)
         return self.kernel
 

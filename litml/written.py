@@ -233,19 +233,19 @@ class Written:
 
 
 def attribute(
-    path: Path, moment: float, cell: str, own: set[str], others: Sequence[Entry]
+    path: Path, moment: float, cell: str, own: set[str] | None, others: Sequence[Entry]
 ) -> Written | None:
     """Return who has written a file at that time; None if it was somebody else.
 
-    `own` are our claims, and `others` the runs beside ours.
+    `own` are our claims, if our kernel makes any, and `others` the runs beside ours.
     """
     name = os.path.realpath(path)
-    if name in own:
+    if own and name in own:
         return Written(cell, sure=True)
     if any(name in read_claims(one) for one in others):
         return None
     names = {one.notebook for one in others if one.ran_at(moment)}
-    return Written(cell, others=tuple(sorted(names)))
+    return Written(cell, own is None and not names, tuple(sorted(names)))
 
 
 # %% Lookout
@@ -255,6 +255,7 @@ class Lookout:
     def __init__(self, root: Path, folders: Sequence[Path], notebook: str) -> None:
         self.folders = folders
         self.presence: Presence | None = None
+        self.listens = False
         if folders:
             with suppress(OSError):
                 self.presence = Presence(root, notebook)
@@ -265,12 +266,13 @@ class Lookout:
         if self.presence:
             with suppress(OSError):
                 os.link(self.presence.entry.claims, home / "claims")
+                self.listens = True
 
     def close(self, begun: Mapping[str, float]) -> dict[Path, Written]:
         """Return what was written; `begun` says when each cell began, in order."""
         changed = find_changed(self.stock, take_stock(self.folders))
         presence, self.presence = self.presence, None
-        own = read_claims(presence.entry) if presence else set()
+        own = read_claims(presence.entry) if presence and self.listens else None
         others = presence.find_others() if presence and changed else []
         found = {}
         for path, moment in changed.items():

@@ -126,4 +126,4 @@ def test_without_a_register_a_run_goes_on(
     (tmp_path / "nbs" / "x.txt").touch()
     os.utime(tmp_path / "nbs" / "x.txt", (0, 0))  # as a copy with its old times
     found = lookout.close({"a": 0.0, "b": time.time() - 1})
-    assert found == {tmp_path / "nbs" / "x.txt": Written("b")}
+    assert found == {tmp_path / "nbs" / "x.txt": Written("b", sure=True)}
