@@ -203,6 +203,7 @@ def nurse(line: socket.socket, kernel: int, home: str) -> None:
             gone = True
             watch.unregister(line)
             kill_group(kernel)
+    os.close(watched)
     _, status, used = os.wait4(kernel, 0)
     left = sweep(0.0 if gone else 0.2)
     code, cpu = os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime
