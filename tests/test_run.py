@@ -49,7 +49,7 @@ def policy(tmp_path: Path) -> Policy:
     return Policy(tmp_path, timeout=30)
 
 
-def ends(pid: int, within: float = 10.0) -> bool:
+def ends(pid: int, within: float = 60.0) -> bool:
     """Is the process gone, or a zombie, before long?"""
     limit = time.monotonic() + within
     while time.monotonic() < limit:
