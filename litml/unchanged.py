@@ -3,7 +3,7 @@
 affect, or this machine's share of them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import pytest
 
-from litml.files import state_dir
+from litml.files import forget_compiled, state_dir
 from litml.items import NotebookFile
 from litml.notebook import LitmlError
 from litml.observe import (
@@ -31,7 +31,13 @@ from litml.results import (
     parse_shard,
 )
 from litml.run import Runner
-from litml.select import digest_environment, digest_steps, find_change, see_file
+from litml.select import (
+    Seen,
+    digest_environment,
+    digest_steps,
+    find_change,
+    see_file,
+)
 from litml.session import measure_codes, shared_of
 
 __all__ = [
@@ -94,9 +100,19 @@ class Book:
         if known.evidence is None:
             return "it did not pass, or it is not known what it depends on"
         steps = digest_of(file, runner)
-        return find_change(
+        reason = find_change(
             known.evidence, steps, self.environment, self.root, self.look
         )
+        if reason:
+            self.forget_stale(known.evidence.files)
+        return reason
+
+    def forget_stale(self, files: Mapping[str, Seen]) -> None:
+        """Have modules that are not as they were compiled anew."""
+        for name, seen in files.items():
+            path = self.root / name
+            if name.endswith(".py") and self.look(path, seen).digest != seen.digest:
+                forget_compiled(path)
 
     def depends_on(
         self, file: NotebookFile, runner: Runner

@@ -1,5 +1,7 @@
 """What need not run, through pytest: the store must never hide a failure."""
 
+import os
+import py_compile
 import re
 import shutil
 import subprocess
@@ -52,6 +54,17 @@ def summarize(output: str) -> str:
     kinds = "passed|failed|unchanged|skipped|deselected|error"
     found = re.findall(rf"(\d+) ({kinds})", last)
     return ", ".join(f"{number} {kind}" for number, kind in sorted(found)) or last
+
+
+def test_the_code_that_changed_is_what_runs(project: Sandbox) -> None:
+    """Also if size and time of a module are what they were."""
+    module = project.root / "mylib/base.py"
+    before = module.stat()
+    assert run(project) == "3 passed"
+    py_compile.compile(str(module))
+    module.write_text("LIMIT = 4\n")
+    os.utime(module, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    assert "1 failed" in run(project)
 
 
 def test_nothing_changed_nothing_runs(project: Sandbox) -> None:
