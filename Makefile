@@ -9,6 +9,8 @@ NOTEBOOKS ?= nbs
 BIN = $(abspath $(VENV))/bin
 READY = $(VENV)/.ready
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+# One more than there are processors: tests of kernels, browsers and servers wait a lot.
+WORKERS = $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
 
 # What is imported is compiled, once, and nothing else is: see `--no-compile`.
 unexport PYTHONDONTWRITEBYTECODE
@@ -21,7 +23,7 @@ demo: $(READY)  ## a first project, from nothing to a proven wheel
 test: lint  ## everything that CI asks for
 	$(BIN)/litml export --check
 	$(BIN)/litml clean --check
-	$(PYTEST) -n auto || { test $$? -eq 1 && echo "what failed, once more and alone:" && $(PYTEST) --lf --lfnf none -x; }
+	$(PYTEST) -n $(WORKERS) || { test $$? -eq 1 && echo "what failed, once more and alone:" && $(PYTEST) --lf --lfnf none -x; }
 
 slow: $(READY)  ## the tests that take minutes
 	$(BIN)/python -m pytest -n auto -m slow

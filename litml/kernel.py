@@ -54,6 +54,7 @@ __all__ = [
     "GRACE",
     "PATIENCE",
     "SLACK",
+    "SILENCE",
     "Kernel",
     "start_kernel",
     "wait_until_ready",
@@ -250,6 +251,7 @@ except Exception:
 GRACE = 2.0  # seconds a kernel has to heed an interrupt, or a request to leave
 PATIENCE = 50  # ticks to wait for the last output of a cell that has been answered
 SLACK = 8.0  # seconds more for one that may only be slow
+SILENCE = 15.0  # seconds more for one that does not say what keeps it
 
 
 class Kernel:
@@ -419,7 +421,7 @@ class Kernel:
             self.files = (self.home / "files").read_bytes()
         end = time.monotonic() + ending
         noticed: list[Failure] = []
-        while (alive := await self.is_alive()) and time.monotonic() < end + SLACK:
+        while (alive := await self.is_alive()) and time.monotonic() < end + SILENCE:
             if time.monotonic() > end and (noticed := self.read_reports()):
                 break
             await self.client.rest(TICK)

@@ -337,7 +337,8 @@ def run_pytest(project: Sandbox, names: Iterable[str], settings: str = "") -> No
         project.write(f"{name}.ipynb", *cells)
     place = tempfile.mkdtemp(prefix="never-")  # short, for sockets
     environment = {**ENVIRONMENT, "MARK": uuid.uuid4().hex, "TMPDIR": place}
-    command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "nbs")
+    options = ("-q", "-p", "no:cacheprovider", "--litml-jobs=4")  # most of them wait
+    command = (sys.executable, "-m", "pytest", *options, "nbs")
     done = project.run(*command, timeout=600, env=environment)
     (project.root / "said").write_text(done.stdout + done.stderr)
     left = [*find_marked(environment["MARK"]), *os.listdir(place)]
@@ -563,7 +564,7 @@ def test_a_kernel_that_says_nothing_has_more_time(
     monkeypatch.setattr("litml.kernel.watch_code", lambda *_: "1 = 2")
     slow = "import atexit, time\n_ = atexit.register(time.sleep, 3)"
     assert run(policy, slow).passed
-    monkeypatch.setattr("litml.kernel.SLACK", 0.0)
+    monkeypatch.setattr("litml.kernel.SILENCE", 0.0)
     (cell,) = run(policy, slow).cells
     assert cell.failure and cell.failure.value == "the process does not end"
 
