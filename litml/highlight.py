@@ -76,6 +76,7 @@ STRING = r'"(?!"")(?:[^"\\\n]|\\.)*"' + r"|'(?!'')(?:[^'\\\n]|\\.)*'"
 
 def python_lexer() -> Any:
     """Return Pygments' lexer of Python with rules for what is most of a program."""
+    # Its stubs need not be installed.
     from pygments import lexer, lexers, token  # type: ignore[import-untyped,unused-ignore]
 
     python, words = lexers.PythonLexer, lexer.words

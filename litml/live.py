@@ -96,6 +96,7 @@ def reload_changed(reloader: ModuleReloader, package: Path) -> str:
 def forget_changed(reloader: ModuleReloader) -> None:
     """Let Python compile changed modules anew, however quickly they changed."""
     for name in reloader.modules:
+        # IPython has no types here.
         file, time = reloader.filename_and_mtime(sys.modules[name])  # type: ignore[no-untyped-call]
         if file and time != reloader.modules_mtimes.get(name):
             forget_compiled(Path(file))

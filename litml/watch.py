@@ -313,7 +313,7 @@ class Reader:
         if writes:
             self.claim(path)
         if path.endswith(".pyc"):
-            with suppress(ValueError, NotImplementedError):
+            with suppress(ValueError, NotImplementedError):  # not from a `__pycache__`
                 path = source_from_cache(path)
         if path.startswith(self.roots) and path not in self.written:
             (self.written if writes and path not in self.read else self.read).add(path)

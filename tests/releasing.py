@@ -4,6 +4,7 @@ remote, and a project that can be released."""
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
 import socket
@@ -227,6 +228,11 @@ github = false
 packages = ["tiny"]
 """
 DOUBLE = code("double", "#| export\ndef double(x):\n    return x + x\n")
+
+
+def new_name(test: str) -> str:
+    """Return a name for a project that no other test has used on its index."""
+    return f"tiny-{abs(hash(test)):x}-{os.getpid()}"
 
 
 class Project:

@@ -36,6 +36,7 @@ from releasing import (
     Pages,
     Project,
     Proxy,
+    new_name,
     quick,
     run_index,
     send_here,
@@ -85,7 +86,7 @@ def project(
 ) -> Iterator[Project]:
     """A project of a name that nobody has used; afterwards no file holds the token."""
     monkeypatch.setenv("LITML_RELEASE_PAUSE", "0.01")
-    name = f"tiny-{abs(hash(request.node.nodeid)):x}-{os.getpid()}"
+    name = new_name(request.node.nodeid)
     made = Project(tmp_path, name, proxy.address)
     yield made
     assert made.leaks() == []
@@ -488,7 +489,7 @@ def test_nobody_releases(project: Project, monkeypatch: pytest.MonkeyPatch) -> N
     look = project.look(GIT_AUTHOR_NAME="")
     with quick(send_file=send_here), pytest.raises(ExceptionGroup) as caught:
         release_project(look)
-    assert [error.code for error in caught.value.exceptions] == ["E_IDENTITY"]  # type: ignore[attr-defined]
+    assert [error.code for error in caught.value.exceptions] == ["E_IDENTITY"]  # type: ignore[attr-defined]  # all are of ours
 
 
 def test_an_index_that_talks_nonsense(project: Project) -> None:

@@ -8,7 +8,6 @@ environment of their own.
 
 import base64
 import json
-import os
 import shutil
 import subprocess
 import urllib.request
@@ -27,6 +26,7 @@ from releasing import (
     Project,
     Proxy,
     free_port,
+    new_name,
     quick,
     wait_for,
 )
@@ -103,7 +103,7 @@ def project(
 ) -> Iterator[Project]:
     """A project whose files go through the proxy, and whose pages do not."""
     monkeypatch.setenv("LITML_RELEASE_PAUSE", "0.01")
-    name = f"tiny-{abs(hash(request.node.nodeid)):x}-{os.getpid()}"
+    name = new_name(request.node.nodeid)
     made = Project(tmp_path, name, proxy.address + PLACE)
     path = made.root / "pyproject.toml"
     simple = f'test = false\nsimple = "{devpi}{PLACE}/+simple/"\n'
