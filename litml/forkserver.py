@@ -51,6 +51,7 @@ __all__ = [
     "find_shadow",
     "Server",
     "main",
+    "hear_wishes",
     "prepare",
     "keep_finalizers",
     "warm_up",
@@ -328,11 +329,17 @@ def main(text: str) -> None:
     del sys.path[0]  # where we are imported from
     for name in [name for name in sys.modules if name.partition(".")[0] == "litml"]:
         del sys.modules[name]
-    server = Server(open_socket(told["listener"]), open_socket(told["life"]))
-    prepare(server, told)
-    signal.signal(signal.SIGCHLD, reap)
-    send(next(iter(server.lines.values())), ready=True, dropped=told["dropped"])
-    server.serve()
+    life = open_socket(told["life"])
+    server = Server(open_socket(told["listener"]), life)
+    import_base()
+    server.base = {name.partition(".")[0] for name in sys.modules}
+    if told["preload"] is None:
+        told |= hear_wishes(life)
+    if told["preload"] is not None:
+        prepare(server, told)
+        signal.signal(signal.SIGCHLD, reap)
+        send(life, ready=True, dropped=told["dropped"])
+        server.serve()
     leave(told["home"])
     for finalizer in server.finalizers:
         finalizer.atexit = True
@@ -340,10 +347,16 @@ def main(text: str) -> None:
     os._exit(0)
 
 
+def hear_wishes(life: socket.socket) -> dict[str, Any]:
+    """Wait to be told what to import; nothing is told if nobody wants a server."""
+    with contextlib.suppress(OSError):
+        if message := life.recv(LARGEST):
+            return dict(json.loads(message))
+    return {}
+
+
 def prepare(server: Server, told: dict[str, Any]) -> None:
-    """Import everything, and note what kernels will need to know of it."""
-    import_base()
-    server.base = {name.partition(".")[0] for name in sys.modules}
+    """Import what is wished, and note what kernels will need to know of it."""
     # As ipykernel does, but before there is a kernel.
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     names = [name for name in told["preload"] if name not in told["dropped"]]

@@ -15,8 +15,9 @@ from litml.console import FAULT, FINE, PROBLEMS, Progress
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
 
-    from pytest import ExceptionInfo
+    from pytest import Config, ExceptionInfo
 
+    from litml.early import Early
     from litml.jobs import Job
     from litml.notebook import Notebook
     from litml.project import Project
@@ -71,7 +72,7 @@ def add_test(parser: ArgumentParser) -> None:
 def run_test(arguments: Namespace) -> int:
     """Run the project's tests, notebooks included, with pytest."""
     from litml.project import find_project
-    from litml.testing import Wishes, pytest_words, read_testing
+    from litml.testing import Wishes, is_due, pytest_words, read_testing
 
     project, copies = find_project(), arguments.artifacts
     wishes = Wishes(
@@ -86,10 +87,27 @@ def run_test(arguments: Namespace) -> int:
         short=tuple(arguments.short),
         rest=tuple(arguments.rest),
     )
-    words = pytest_words(read_testing(project), wishes)
+    testing = read_testing(project)
+    words = pytest_words(testing, wishes)
     os.environ["LITML_PROJECT"] = str(project.root)
-    code = run_pytest(words, find_start(arguments.rest, project.root))
+    early = start_early(project) if is_due(project, testing, wishes) else None
+    try:
+        code = run_pytest(words, find_start(arguments.rest, project.root), early)
+    finally:
+        if early:
+            early.close()
     return {0: FINE, 1: PROBLEMS, 5: PROBLEMS, -SIGINT: 130}.get(code, FAULT)
+
+
+def start_early(project: Project) -> Early | None:
+    """Have a fork server import while pytest does, where the project wants one."""
+    from litml.early import Early, can_fork
+
+    is_wanted = project.config.tables.get("kernel", {}).get("warm", True)
+    try:
+        return Early(os.environ) if can_fork() and is_wanted else None
+    except OSError:  # then somebody else will say why there is none
+        return None
 
 
 # %% find_start
@@ -100,17 +118,24 @@ def find_start(words: list[str], root: Path) -> Path:
 
 
 # %% run_pytest
-class Interruption:
-    """A plug-in that notes that a person, and not pytest, has ended the run."""
+class GoBetween:
+    """A plug-in: pytest is told of a server, and tells who has ended the run."""
 
-    seen = False
+    def __init__(self, early: Early | None) -> None:
+        self.early = early
+        self.interrupted = False  # by a person, and not by pytest
+
+    def pytest_configure(self, config: Config) -> None:
+        """Hand over the server that was started early; pytest calls this."""
+        if self.early:
+            config.pluginmanager.register(self.early, "litml-early")
 
     def pytest_keyboard_interrupt(self, excinfo: ExceptionInfo[BaseException]) -> None:
         """Note why pytest stops; pytest calls this."""
-        self.seen = isinstance(excinfo.value, KeyboardInterrupt)
+        self.interrupted = isinstance(excinfo.value, KeyboardInterrupt)
 
 
-def run_pytest(words: list[str], folder: Path) -> int:
+def run_pytest(words: list[str], folder: Path, early: Early | None) -> int:
     """Run pytest in a folder, to its end, and return its exit code."""
     import pytest
 
@@ -118,9 +143,9 @@ def run_pytest(words: list[str], folder: Path) -> int:
     sys.path[0] = str(folder)
     for name in [name for name in sys.modules if name.partition(".")[0] == "litml"]:
         del sys.modules[name]
-    interruption = Interruption()
-    code = pytest.main(words, plugins=[interruption])
-    return -SIGINT if interruption.seen else int(code)
+    between = GoBetween(early)
+    code = pytest.main(words, plugins=[between])
+    return -SIGINT if between.interrupted else int(code)
 
 
 # %% add_run

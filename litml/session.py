@@ -127,7 +127,8 @@ class Shared:
             import_apart(KERNELS)
             from litml.warm import prepare
 
-            prepare(runner.policy.paths, runner.warmth)
+            early = self.config.pluginmanager.getplugin("litml-early")
+            prepare(runner.policy.paths, runner.warmth, early)
 
     def find_artifacts(self, project: Project, testing: Testing) -> Path | None:
         """Return the folder for executed copies, if they are wanted."""

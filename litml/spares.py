@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from litml.devices import Queue, device_env, list_devices, wait_for_device
+from litml.early import kernel_env
 from litml.notebook import LitmlError
 from litml.strict import Strict
 from litml.warmth import USUAL, Warmth
@@ -49,8 +50,6 @@ Surroundings = tuple[dict[str, str], tuple[int, int]]
 
 def look_around(order: Order) -> Surroundings:
     """Return what a kernel that is started now gets besides its order."""
-    from litml.kernel import kernel_env
-
     try:
         status = os.stat(order.folder)
     except OSError:

@@ -2,15 +2,16 @@
 """Read what a project says about its tests, and look at a kernel from inside."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from litml.files import state_dir
 from litml.front import read_rows
-from litml.notebook import Location, suggest
-from litml.project import ConfigError, Kind, Project, check_table
+from litml.notebook import LitmlError, Location, suggest
+from litml.project import ConfigError, Kind, Project, check_table, list_notebooks
 
 __all__ = [
     "Testing",
@@ -20,6 +21,10 @@ __all__ = [
     "check_pattern",
     "Wishes",
     "pytest_words",
+    "NOTHING",
+    "SPREAD",
+    "is_due",
+    "names_notebooks",
     "rows_of",
     "check_names",
     "hide",
@@ -144,6 +149,37 @@ def pytest_words(testing: Testing, wishes: Wishes) -> list[str]:
     for word in wishes.short:
         words += [f"--litml-param={word}"] if "=" in word else ["-p", word]
     return [*words, *wishes.rest]
+
+
+# %% is_due
+NOTHING = {"--collect-only", "--co", "--fixtures", "--markers", "--help", "-h"}
+SPREAD = ("-n", "--numprocesses", "--dist")  # to processes that pytest-xdist starts
+
+
+def is_due(project: Project, testing: Testing, wishes: Wishes) -> bool:
+    """Is a notebook likely to be run: was one saved after results were kept last?"""
+    words = [*testing.args, *wishes.rest]
+    if any(word in NOTHING or word.startswith(SPREAD) for word in words):
+        return False
+    if not names_notebooks(words, project.notebooks_dir.resolve()):
+        return False
+    store = wishes.store or testing.store
+    results = Path(store) if store else state_dir(project.root) / "results"
+    try:
+        saved = [path.stat().st_mtime for path in list_notebooks(project)]
+        kept = results.stat().st_mtime if results.is_dir() else 0
+    except (OSError, LitmlError):
+        return False
+    return bool(saved) and (wishes.everything or max(saved) > kept)
+
+
+def names_notebooks(words: Iterable[str], folder: Path) -> bool:
+    """Can the paths among some words, if there are any, be of notebooks in a folder?"""
+    parts = (word.partition("::")[0] for word in words if not word.startswith("-"))
+    paths = [path.resolve() for part in parts if (path := Path(part)).exists()]
+    return not paths or any(
+        path.is_relative_to(folder) or folder.is_relative_to(path) for path in paths
+    )
 
 
 # ## Rows of a notebook

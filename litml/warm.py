@@ -7,7 +7,6 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import warnings
@@ -19,10 +18,10 @@ from threading import Lock
 from time import monotonic
 from typing import Any
 
-import litml
 from litml.channels import is_readable, make_connection, stir
-from litml.forkserver import FROZEN
-from litml.kernel import Kernel, kernel_env, make_home, start_kernel, wait_until_ready
+from litml.early import Early, can_fork, kernel_env, launch, make_home
+from litml.forkserver import FROZEN, find_other
+from litml.kernel import Kernel, start_kernel, wait_until_ready
 from litml.strict import Strict
 from litml.warmth import USUAL, Warmth
 
@@ -33,13 +32,12 @@ __all__ = [
     "fits",
     "ForkError",
     "Forked",
-    "BOOT",
     "ForkServer",
     "start_server",
+    "take_over",
     "SERVERS",
     "LOCK",
     "get_server",
-    "can_fork",
     "find_server",
     "join_server",
     "prepare",
@@ -164,14 +162,6 @@ class Forked:
 
 # ## The server
 # %% ForkServer
-BOOT = """
-import sys
-sys.path[0] = sys.argv[1]
-from litml.forkserver import main
-main(sys.argv[2])
-"""
-
-
 class ForkServer:
     """A line to a server, which lives as long as somebody has one."""
 
@@ -238,27 +228,23 @@ def start_server(
     """Start a server with its socket and its log in the folder `home`."""
     # What only some kernels import from, it must not look in.
     env = {**env, "PYTHONPATH": os.environ.get("PYTHONPATH", "")}
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours, theirs, listener, (home / "log").open("ab") as log:
-        listener.bind(str(home / "server"))
-        listener.listen(128)
-        files = {"listener": listener.fileno(), "life": theirs.fileno()}
-        told = {**files, "home": str(home), "preload": [*preload], "dropped": {}}
-        place = str(Path(litml.__file__).parents[1])
-        words = [place, json.dumps(told | {"careful": False})]
-        process = subprocess.Popen(
-            [sys.executable, "-c", BOOT, *words],
-            env=env,
-            pass_fds=[*files.values()],
-            start_new_session=True,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            cwd="/",
-        )
-        process.returncode = 0  # it may outlive us; that is no cause for a warning
-        return ForkServer(home, ours.dup(), preload)
+    return ForkServer(home, launch(home, env, preload), preload)
+
+
+def take_over(
+    early: Early, env: Mapping[str, str], preload: tuple[str, ...]
+) -> ForkServer | None:
+    """Take over a server that waits; None if it has another environment than `env`."""
+    elsewhere = os.environ.get("PYTHONPATH", "") != early.env["PYTHONPATH"]
+    if early.life is None or elsewhere or find_other(dict(env), early.env):
+        return None
+    server, early.life = ForkServer(early.home, early.life, preload), None
+    try:
+        server.life.send(json.dumps({"preload": preload}).encode())
+    except OSError:  # it has ended
+        server.clear_up()
+        return None
+    return server
 
 
 # %% get_server
@@ -266,10 +252,12 @@ SERVERS: dict[tuple[str, ...], ForkServer] = {}
 LOCK = Lock()
 
 
-def get_server(env: Mapping[str, str], preload: tuple[str, ...] = ()) -> ForkServer:
+def get_server(
+    env: Mapping[str, str], preload: tuple[str, ...] = (), early: Early | None = None
+) -> ForkServer:
     """Return this process's server with these modules; start it if there is none.
 
-    Raises `ForkError` where there can be none.
+    One that waits is taken first. Raises `ForkError` where there can be none.
     """
     if not can_fork():
         raise ForkError("forking is for Linux")
@@ -279,13 +267,9 @@ def get_server(env: Mapping[str, str], preload: tuple[str, ...] = ()) -> ForkSer
             server.clear_up()
             server = None
         if server is None:
-            server = SERVERS[preload] = find_server(env, preload)
+            server = take_over(early, env, preload) if early else None
+            server = SERVERS[preload] = server or find_server(env, preload)
         return server
-
-
-def can_fork() -> bool:
-    """Has this system what a fork server needs?"""
-    return sys.platform.startswith("linux") and hasattr(os, "pidfd_open")
 
 
 def find_server(env: Mapping[str, str], preload: tuple[str, ...]) -> ForkServer:
@@ -321,11 +305,11 @@ def join_server(home: Path, preload: tuple[str, ...]) -> ForkServer:
 
 
 # %% prepare
-def prepare(paths: Sequence[Path], warmth: Warmth) -> None:
+def prepare(paths: Sequence[Path], warmth: Warmth, early: Early | None = None) -> None:
     """Start the server for kernels that import from `paths`, and do not wait for it."""
     if warmth.warm:
         with suppress(ForkError, OSError):
-            get_server(kernel_env(os.environ, paths), warmth.preload)
+            get_server(kernel_env(os.environ, paths), warmth.preload, early)
 
 
 # ## Starting
