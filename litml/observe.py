@@ -2,24 +2,26 @@
 """Watch which files a notebook's kernel really uses, and turn that into evidence."""
 
 import json
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from litml.cells import read_directives, split_words
-from litml.imports import find_imports, trace_imports
+from litml.imports import find_imports, read_imports, trace_imports
 from litml.notebook import Notebook
-from litml.select import Evidence, find_files, see_file
+from litml.select import Evidence, find_files, name_from, see_file
 
 __all__ = [
     "Observed",
     "read_observed",
     "list_patterns",
     "list_imported",
+    "list_others",
     "IGNORED",
-    "is_project_file",
+    "is_edited",
     "gather_evidence",
-    "conftest_folders",
 ]
 
 
@@ -57,58 +59,63 @@ def list_patterns(notebook: Notebook) -> tuple[str, ...] | None:
     return tuple(word for words in said for word in words if word != "none")
 
 
-def list_imported(notebook: Notebook, places: Sequence[Path]) -> frozenset[Path]:
-    """Return the files, existing or not, that matter by what the cells import."""
-    sources = [cell.source for cell in notebook.cells if cell.kind == "code"]
+def list_imported(
+    sources: Iterable[str], root: Path, places: Sequence[Path]
+) -> frozenset[Path]:
+    """Return the files, existing or not, that matter by what some cells import.
+
+    The first of `places` is the notebook's folder. Each `conftest.py` there and above
+    matters, with what it imports.
+    """
+    above = (places[0], *places[0].parents)
+    conftests = [one / "conftest.py" for one in above if one.is_relative_to(root)]
     names = {name for source in sources for name in find_imports(source)}
-    return trace_imports(names, places).files
+    names.update(*(read_imports(path, "") for path in conftests))
+    return trace_imports(names, [*places, *list_others(root)]).files.union(conftests)
 
 
-# %% is_project_file
+def list_others(root: Path) -> list[Path]:
+    """Return the folders of modules that are neither the project's nor installed."""
+    others = (Path(place) for place in sys.path if os.path.isabs(place))
+    known = (root, Path(sys.prefix), Path(sys.base_prefix))
+    return [
+        one
+        for one in others
+        if not (one.name.endswith("-packages") or any(map(one.is_relative_to, known)))
+    ]
+
+
+# %% is_edited
 IGNORED = {".git", "__pycache__", ".ipynb_checkpoints", "site-packages", ".litml"}
 
 
-def is_project_file(path: Path, root: Path) -> bool:
-    """Is a file one that somebody working on the project at `root` may change?"""
-    if not path.is_relative_to(root):
-        return False
-    parts = path.relative_to(root).parts
-    return not (IGNORED.intersection(parts) or path.is_dir())
+def is_edited(name: str, root: Path) -> bool:
+    """Is that a file which somebody working on the project at `root` may change?"""
+    return not (IGNORED.intersection(name.split("/")) or (root / name).is_dir())
 
 
 # %% gather_evidence
 def gather_evidence(
     notebook: Notebook,
     root: Path,
-    places: Sequence[Path],
+    imported: Iterable[Path],
     observed: Observed,
     digests: tuple[str, str],
     started: float,
 ) -> Evidence | str:
     """Return what a run depended on, or why that is not known.
 
-    `digests` are those of the steps and of the environment, `started` is the time
-    of the clock when the run began; what has changed since may have been read in
-    either form.
+    `imported` are the files of `list_imported`, `digests` are those of the steps and
+    of the environment, `started` is the time of the clock when the run began; what has
+    changed since may have been read in either form.
     """
     patterns = list_patterns(notebook)
     if observed.untold and patterns is None:
         return observed.untold
-    paths = {*observed.files, *list_imported(notebook, places)}
-    paths |= {folder / "conftest.py" for folder in conftest_folders(notebook, root)}
-    names = {
-        path.relative_to(root).as_posix()
-        for path in paths
-        if is_project_file(path, root)
-    }
-    names = (names | find_files(root, patterns or ())) - {notebook.name}
+    paths = {name_from(root, path) for path in (*observed.files, *imported)}
+    names = {name for name in paths if is_edited(name, root)} - {notebook.name}
+    names |= find_files(root, patterns or ())
     files = {name: see_file(root / name) for name in sorted(names)}
     if late := [n for n, seen in files.items() if seen.changed >= started * 1e9]:
         return f"{late[0]} changed while it ran"
     return Evidence(*digests, files, patterns or ())
-
-
-def conftest_folders(notebook: Notebook, root: Path) -> list[Path]:
-    """Return the folders whose `conftest.py` applies to a notebook."""
-    folder = (root / notebook.name).parent
-    return [one for one in (folder, *folder.parents) if one.is_relative_to(root)]

@@ -23,7 +23,8 @@ __all__ = [
     "forget",
     "list_changed",
     "is_affected",
-    "is_lock",
+    "DECLARED",
+    "says_environment",
     "assign_shards",
     "parse_shard",
 ]
@@ -115,15 +116,19 @@ def is_affected(
     `files` and `patterns` are what it depends on, as in its `Evidence`.
     """
     declared = find_files(root, patterns)
-    locks = {name for name in changed if "/" not in name and is_lock(name)}
-    return bool(locks or changed & {notebook, *files, *declared})
+    environment = any(says_environment(name) for name in changed)
+    return environment or bool(changed & {notebook, *files, *declared})
 
 
-def is_lock(name: str) -> bool:
-    """Does a file at the root say what is installed?"""
+DECLARED = ("pyproject.toml", "setup.*", "settings.ini", "environment*.y*ml")
+
+
+def says_environment(name: str) -> bool:
+    """Is that a file at the root that says what is installed?"""
     from fnmatch import fnmatch
 
-    return any(fnmatch(name, lock) for lock in LOCKS)
+    patterns = (*LOCKS, *DECLARED)
+    return "/" not in name and any(fnmatch(name, one) for one in patterns)
 
 
 # ## Shards

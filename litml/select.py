@@ -3,11 +3,13 @@
 passed.
 """
 
+import glob
 import hashlib
+import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 __all__ = [
@@ -19,8 +21,11 @@ __all__ = [
     "INSTALLED",
     "digest_environment",
     "list_installed",
+    "tell_origin",
     "find_change",
     "find_files",
+    "name_from",
+    "list_below",
     "describe",
 ]
 
@@ -43,24 +48,23 @@ def see_file(path: Path, before: Seen | None = None) -> Seen:
     """Look at a file; its content is read unless it is as it was `before`."""
     try:
         status = path.stat()
-        size, changed = status.st_size, status.st_mtime_ns
-        if (
-            before
-            and before.digest
-            and (before.size, before.changed) == (size, changed)
-        ):
-            return before
+        changed = status.st_mtime_ns if os.name == "nt" else status.st_ctime_ns
+        now = Seen(status.st_size, changed, before.digest if before else "")
+        if now == before and now.digest:
+            return now
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "blake2b").hexdigest()[:32]
     except OSError:
         return Seen()
-    return Seen(size, changed, digest)
+    return replace(now, digest=digest)
 
 
 # %% Evidence
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """What a run that passed depended on; names are relative to the project's root.
+
+    A file outside has its whole path for a name.
 
     `steps` and `environment` are digests. A file that matches one of `patterns`
     matters even if it did not exist then.
@@ -90,7 +94,7 @@ def digest_environment(root: Path, folders: Sequence[str] = ()) -> str:
     `folders` are those where packages are installed; by default `sys.path`.
     """
     installed = sorted(
-        {name for folder in folders or sys.path for name in list_installed(folder)}
+        {one for folder in folders or sys.path for one in list_installed(folder, root)}
     )
     locks = [
         (path.name, see_file(path).digest)
@@ -100,12 +104,26 @@ def digest_environment(root: Path, folders: Sequence[str] = ()) -> str:
     return digest_steps(sys.version, sys.platform, installed, locks)
 
 
-def list_installed(folder: str) -> list[str]:
-    """Return the names by which the packages of a folder can be told."""
+def list_installed(folder: str, root: Path) -> list[tuple[str, str]]:
+    """Return the packages of a folder: their names, and what else tells them."""
     try:
-        return [name for name in os.listdir(folder) if name.endswith(INSTALLED)]
+        names = [name for name in os.listdir(folder) if name.endswith(INSTALLED)]
     except OSError:
         return []
+    return [(name, tell_origin(Path(folder, name), root)) for name in names]
+
+
+def tell_origin(path: Path, root: Path) -> str:
+    """Return a digest of what was installed, if a name and a version do not tell it."""
+    try:
+        if path.suffix == ".pth":
+            return digest_steps(path.read_text().replace(str(root), ""))
+        origin = json.loads((path / "direct_url.json").read_bytes())
+    except (OSError, ValueError):
+        return ""
+    is_edited = origin.get("dir_info", {}).get("editable")
+    is_own = origin.get("url") == root.as_uri()
+    return "" if is_edited or is_own else see_file(path / "RECORD").digest
 
 
 # ## What has changed?
@@ -131,13 +149,35 @@ def find_change(
 
 
 def find_files(root: Path, patterns: Iterable[str]) -> set[str]:
-    """Return the files below the root that match; a folder stands for all in it."""
+    """Return the files that match, named as in `Evidence`; a folder stands for all.
+
+    A pattern may lead out of the root, and begin with `~`.
+    """
     found: set[str] = set()
-    for pattern in patterns:
-        for path in root.glob(pattern):
-            inner = path.rglob("*") if path.is_dir() else [path]
-            found |= {p.relative_to(root).as_posix() for p in inner if p.is_file()}
+    for pattern in map(os.path.expanduser, patterns):
+        for name in glob.glob(
+            pattern, root_dir=root, recursive=True, include_hidden=True
+        ):
+            inner = list_below(root / name) if (root / name).is_dir() else [root / name]
+            found |= {name_from(root, path) for path in inner if path.is_file()}
     return found
+
+
+def name_from(root: Path, path: Path) -> str:
+    """Return the name of a file for one who stands in the root."""
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+
+
+def list_below(folder: Path) -> Iterator[Path]:
+    """Yield what is in a folder and below, also behind links, each folder once."""
+    known: set[str] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        folders.sort()
+        if (real := os.path.realpath(place)) in known:
+            folders.clear()
+        else:
+            known.add(real)
+            yield from (Path(place, name) for name in files)
 
 
 def describe(before: Seen, now: Seen) -> str:

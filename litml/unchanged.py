@@ -4,6 +4,7 @@ affect, or this machine's share of them.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -36,19 +37,12 @@ from litml.select import (
     digest_environment,
     digest_steps,
     find_change,
+    name_from,
     see_file,
 )
-from litml.session import measure_codes, shared_of
+from litml.session import BEFORE, measure_codes, shared_of
 
-__all__ = [
-    "name_of",
-    "digest_of",
-    "places_of",
-    "Book",
-    "Wanted",
-    "read_wanted",
-    "Chooser",
-]
+__all__ = ["name_of", "digest_of", "Book", "Wanted", "read_wanted", "Chooser"]
 
 
 # ## What is known of a notebook
@@ -69,12 +63,6 @@ def digest_of(file: NotebookFile, runner: Runner) -> str:
     policy, spec = runner.policy, file.notebook.metadata.get("kernelspec")
     judged = (policy.strict, sorted(policy.asked))
     return digest_steps(runner.steps, judged, spec, compared, file.rules)
-
-
-def places_of(file: NotebookFile, runner: Runner) -> list[Path]:
-    """Return where the notebook's kernel looks for the project's modules."""
-    folder = (runner.policy.root / file.notebook.name).parent
-    return [folder, *runner.policy.paths]
 
 
 # ## One session
@@ -115,15 +103,25 @@ class Book:
                 forget_compiled(path)
 
     def depends_on(
-        self, file: NotebookFile, runner: Runner
-    ) -> tuple[set[str], tuple[str, ...]]:
-        """Return the files and patterns that a notebook depends on, as far as known."""
+        self, file: NotebookFile, runner: Runner, changed: set[str]
+    ) -> set[str]:
+        """Return the files that a notebook depends on, or may depend on.
+
+        Whose run has not been watched may read whatever has `changed`, but for code.
+        """
         known = self.store.read(name_of(file))
-        names = set(known.evidence.files) if known and known.evidence else set()
-        for path in list_imported(file.notebook, places_of(file, runner)):
-            if path.is_relative_to(self.root):
-                names.add(path.relative_to(self.root).as_posix())
-        return names, list_patterns(file.notebook) or ()
+        names = {name_from(self.root, path) for path in self.list_imported(runner)}
+        above = [runner.folder, *runner.folder.parents]
+        names |= {name_from(self.root, one / name) for one in above for name in BEFORE}
+        if known and known.evidence:
+            return names.union(known.evidence.files)
+        return names | {one for one in changed if not one.endswith((".py", ".ipynb"))}
+
+    def list_imported(self, runner: Runner) -> frozenset[Path]:
+        """Return the files, existing or not, that matter by what the steps import."""
+        places = [runner.folder, *runner.policy.paths]
+        sources = (step.source for step in runner.steps)
+        return list_imported(sources, self.root, places)
 
     def keep(self, file: NotebookFile, runner: Runner, started: float) -> None:
         """Keep what a run has taught, be it only how long it took."""
@@ -137,7 +135,7 @@ class Book:
         found = gather_evidence(
             file.notebook,
             self.root,
-            places_of(file, runner),
+            self.list_imported(runner),
             read_observed(runner.files),
             (digest_of(file, runner), self.environment),
             started,
@@ -170,6 +168,15 @@ def read_wanted(config: pytest.Config) -> Wanted:
 
 
 # %% known_reports
+@contextmanager
+def warned(node: pytest.Collector) -> Iterator[None]:
+    """Turn a store that cannot be written to into a warning."""
+    try:
+        yield
+    except OSError as error:
+        node.warn(pytest.PytestWarning(f"results are not kept: {error}"))
+
+
 def known_reports(item: pytest.Item) -> Iterator[pytest.TestReport]:
     """Yield the three reports of a test that is not run and passes."""
     said = [*item.user_properties, ("litml", "unchanged")]
@@ -201,6 +208,7 @@ class Chooser:
         self.seconds: dict[str, float] = {}
         self.told: dict[str, str] = {}  # why a notebook runs
         self.known: set[NotebookFile] = set()
+        self.stale: set[NotebookFile] = set()  # known before the last test ran
         self.keepers: dict[NotebookFile, Callable[[], None]] = {}
 
     def book_of(self, file: NotebookFile) -> Book:
@@ -244,10 +252,11 @@ class Chooser:
         for file in files:
             if file.runner is None:
                 continue
-            book = self.book_of(file)
-            names, patterns = book.depends_on(file, file.runner)
+            book, name = self.book_of(file), file.notebook.name
             found = changed(book.root, self.wanted.since)
-            if not is_affected(file.notebook.name, names, patterns, found, book.root):
+            names = book.depends_on(file, file.runner, found)
+            patterns = list_patterns(file.notebook) or ()
+            if not is_affected(name, names, patterns, found, book.root):
                 yield file
 
     def not_ours(self, config: pytest.Config, items: list[pytest.Item]) -> set[Path]:
@@ -291,7 +300,8 @@ class Chooser:
         def keep() -> None:
             if runner.runs:  # else no cell was asked for
                 started = min(runner.begun.values(), default=0.0)
-                book.keep(file, runner, started)
+                with warned(file):
+                    book.keep(file, runner, started)
 
         self.keepers[file] = keep
 
@@ -300,6 +310,7 @@ class Chooser:
         self, item: pytest.Item, nextitem: pytest.Item | None
     ) -> bool | None:
         """Report a cell that is known to pass; pytest calls this to run an item."""
+        self.look_again(item.parent)
         if item.parent not in self.known or item.get_closest_marker("skip"):
             return None
         item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
@@ -308,6 +319,17 @@ class Chooser:
         item.session._setupstate.teardown_exact(nextitem)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
         return True
+
+    def look_again(self, file: Any) -> None:
+        """Decide again about what is known once a test, which may write, has run."""
+        if file in self.stale:
+            self.stale.remove(file)
+            self.known.remove(file)
+            self.prepare(file, measured=False)
+        if file not in self.known:
+            self.stale |= self.known
+            for book in self.books.values():
+                book.look.cache_clear()
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_teardown(
@@ -357,5 +379,6 @@ class Chooser:
         """Keep how long the files took, for the shares of the next time."""
         if not hasattr(session.config, "workerinput"):
             store = self.store_of(session.config)
-            for name, seconds in self.seconds.items():
-                store.write(Result(name, round(seconds, 3)))
+            with warned(session):
+                for name, seconds in self.seconds.items():
+                    store.write(Result(name, round(seconds, 3)))

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ENVIRONMENT, Sandbox, code
+from conftest import ENVIRONMENT, Sandbox, code, notebook_bytes
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_the_code_that_changed_is_what_runs(project: Sandbox) -> None:
     assert run(project) == "3 passed"
     py_compile.compile(str(module))
     module.write_text("LIMIT = 4\n")
-    os.utime(module, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    os.utime(module, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert "1 failed" in run(project)
 
 
@@ -171,6 +171,45 @@ def test_what_cannot_be_seen_runs_every_time(project: Sandbox, source: str) -> N
     assert run(project) == "1 passed, 2 unchanged"
 
 
+def test_files_from_elsewhere(project: Sandbox, tmp_path: Path) -> None:
+    """Data that is declared, and a module that is edited in a folder of its own."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/a.csv").write_text("3")
+    (tmp_path / "data/again").symlink_to(tmp_path / "data")
+    (project.root / "linked").symlink_to(tmp_path / "data")
+    (tmp_path / "other.py").write_text("import third\n")
+    (tmp_path / "third.py").write_text("")
+    environment = {**ENVIRONMENT, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "pytest", "-q", "--litml-changed", "-vv"]
+
+    def reason() -> str:
+        done = project.run(*command, env=environment, timeout=120)
+        return done.stdout.partition("02_alone.ipynb ran: ")[2].partition("\n")[0]
+
+    declared = f"#| depends: {tmp_path}/data/*.csv linked\n!true\nimport other"
+    project.write("02_alone.ipynb", code("read", declared))
+    assert reason() == "it has not passed yet"
+    assert reason() == ""
+    (tmp_path / "data/a.csv").write_text("4")
+    assert reason() == f"{tmp_path}/data/a.csv has changed"
+    (tmp_path / "data/b.txt").touch()
+    assert reason() == "linked/b.txt has appeared"
+    (tmp_path / "third.py").write_text("1 / 0")
+    assert reason() == f"{tmp_path}/third.py has changed"
+
+
+def test_what_a_test_has_just_written(project: Sandbox) -> None:
+    """A notebook that was not to run does, if one before it writes what it reads."""
+    write = "open('../made.csv', 'w').write('3')"
+    project.write("00_write.ipynb", code("write", write))
+    read = "assert open('../made.csv').read() == '3'"
+    project.write("02_alone.ipynb", code("read", read))
+    assert run(project) == "4 passed"
+    assert run(project) == "4 unchanged"
+    project.write("00_write.ipynb", code("write", write.replace("3", "4")))
+    assert run(project) == "1 failed, 1 passed, 2 unchanged"
+
+
 def test_a_second_try_is_not_remembered(project: Sandbox) -> None:
     source = (
         "#| flaky: 3\nfrom pathlib import Path\nseen = Path('seen')\n"
@@ -195,6 +234,11 @@ def test_since_a_commit(project: Sandbox) -> None:
     (project.root / "mylib/base.py").write_text("LIMIT = 3  # again\n")
     done = start(project, *words)
     assert summarize(done.stdout) == "1 deselected, 2 passed"
+    for name in ("nbs/data.csv", "nbs/_conftest.ipynb", "setup.py"):
+        project.commit()
+        (project.root / name).write_bytes(notebook_bytes(code("one", "1")))
+        done = start(project, *words, "--collect-only")
+        assert "01_much.ipynb::use" in done.stdout, name
     done = start(project, "--litml-since", "nowhere")
     assert done.returncode == 4
     assert "nowhere" in done.stderr
@@ -238,6 +282,13 @@ def test_a_store_that_is_broken_is_as_good_as_none(project: Sandbox) -> None:
     for path in (project.root / "kept").glob("*.json"):
         path.write_bytes(path.read_bytes()[:-20])
     assert run(project, "--litml-store", "kept") == "3 passed"
+
+
+def test_a_store_that_cannot_be_written_is_told(project: Sandbox) -> None:
+    (project.root / "kept").touch()
+    done = start(project, "--litml-changed", "--litml-store", "kept")
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("results are not kept: [Errno 20]") == 3
 
 
 def test_litml_test_skips_what_is_known(project: Sandbox) -> None:
