@@ -1,12 +1,12 @@
 # Exported from nbs/08c_driver.ipynb. Edit either side, then run `litml sync`.
 """Merge notebooks inside `git merge`, `rebase`, `cherry-pick` and `stash pop`."""
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from litml.canonical import OddFile, load_tree
+from litml.files import replace_file
 from litml.merge import Merged, merge_notebooks
 from litml.notebook import Cell, Notebook, derive_ids
 
@@ -18,7 +18,6 @@ __all__ = [
     "write_both",
     "SIGNS",
     "end_line",
-    "replace_file",
     "merge_files",
     "is_notebook",
     "say",
@@ -92,15 +91,6 @@ SIGNS = (("<", "ours"), ("=", ""), (">", "theirs"))
 def end_line(text: bytes) -> bytes:
     """Return a text that ends with a line break, if there is any text."""
     return text if not text or text.endswith(b"\n") else text + b"\n"
-
-
-def replace_file(path: Path, raw: bytes) -> None:
-    """Write a file such that it is never half written."""
-    new = path.with_name(f"{path.name}.litml")
-    new.write_bytes(raw)
-    if path.exists():
-        os.chmod(new, path.stat().st_mode & 0o777)
-    os.replace(new, path)
 
 
 # ## The entry point

@@ -67,16 +67,28 @@ def failed(path: Path, error: OSError) -> WriteError:
 
 
 # ## A file by itself
+# %% write_new
+def write_new(path: Path, data: bytes, like: Path, mode: int | None = None) -> None:
+    """Write a file anew, with these permissions, or those of `like` if it exists."""
+    with path.open("wb") as file:
+        file.write(data)
+    if mode is None and like.exists():
+        mode = like.stat().st_mode & 0o7777
+    if mode is not None:
+        os.chmod(path, mode)
+
+
 # %% replace_file
-def replace_file(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes, *, mode: int | None = None) -> None:
     """Write a file in one step, in a folder that is made if need be.
 
-    Raises `OSError`; the file is then as it was, and nothing lies beside it.
+    It keeps the permissions that it has, unless `mode` is given. Raises `OSError`; the
+    file is then as it was, and nothing lies beside it.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
+        write_new(temporary, data, path, mode)
         os.replace(temporary, path)
     except OSError:
         with suppress(OSError):
@@ -123,8 +135,8 @@ class Transaction:
                 self.temporaries.pop(path, None)
                 return False
             self.temporaries[path] = temporary
-            with self.list.open("a", encoding="utf-8") as file:
-                file.write(f"{temporary}\n")
+            with self.list.open("ab") as file:
+                file.write(os.fsencode(temporary) + b"\0")
             path.parent.mkdir(parents=True, exist_ok=True)
             write_new(temporary, data, like=path)
             old = time.time_ns() - 2 * YOUNG  # see 02a_stamps
@@ -154,15 +166,6 @@ class Transaction:
         return (self.temporaries.get(path.resolve()) or path).stat()
 
 
-# %% write_new
-def write_new(path: Path, data: bytes, like: Path) -> None:
-    """Write a file anew, with the permissions of `like` if that exists."""
-    with path.open("wb") as file:
-        file.write(data)
-    if like.exists():
-        os.chmod(path, like.stat().st_mode & 0o7777)
-
-
 # %% journal
 def journal(state: Path) -> Path:
     """Return the path of the journal."""
@@ -172,14 +175,11 @@ def journal(state: Path) -> Path:
 # %% write_journal
 def write_journal(state: Path, pairs: list[tuple[Path | None, Path]]) -> None:
     """Note the pairs of temporary file and target, in one step."""
-    target = journal(state)
-    temporary = target.with_suffix(".new")
     text = json.dumps([[str(new or ""), str(path)] for new, path in pairs])
     try:
-        temporary.write_text(text, "utf-8")
-        os.replace(temporary, target)
+        replace_file(journal(state), text.encode())
     except OSError as error:
-        raise failed(target, error) from error
+        raise failed(journal(state), error) from error
 
 
 # %% forget_compiled
@@ -218,8 +218,10 @@ def recover(state: Path) -> None:
     """Finish what a killed process had begun to put in place."""
     pending = journal(state)
     try:
-        pairs = json.loads(pending.read_text("utf-8")) if pending.exists() else []
-        put_in_place([(Path(new) if new else None, Path(path)) for new, path in pairs])
+        noted = json.loads(pending.read_bytes()) if pending.exists() else []
+        pairs = [(Path(new) if new else None, Path(path)) for new, path in noted]
+        refuse_edited(pending, pairs)
+        put_in_place(pairs)
         pending.unlink(missing_ok=True)
         sweep(state)
     except (OSError, ValueError) as error:
@@ -229,17 +231,29 @@ def recover(state: Path) -> None:
         raise WriteError(message, at=Location(str(pending)), hint=hint) from error
 
 
-LIST = "temporary.txt"
+LIST = "temporary.list"
 
 
 def sweep(state: Path) -> None:
     """Remove the temporary files on the list that were never put in place."""
     names = state / LIST
     if names.exists():
-        for name in names.read_text("utf-8").splitlines():
+        for name in names.read_bytes().split(b"\0"):
             with suppress(OSError):
-                Path(name).unlink()
+                Path(os.fsdecode(name)).unlink()
         names.unlink()
+
+
+def refuse_edited(pending: Path, pairs: list[tuple[Path | None, Path]]) -> None:
+    """Raise if a file that is still to be replaced was written after the journal."""
+    since = pending.stat().st_mtime_ns if pairs else 0
+    for new, path in pairs:
+        is_open = path.exists() and (new is None or new.exists())
+        if is_open and path.stat().st_mtime_ns > since:
+            kept = f"delete {new.name} to keep it, or rename that" if new else "move it"
+            message = "changed since a command was killed that was about to replace it"
+            hint = f"{kept}; then run the command again"
+            raise WriteError(message, at=Location(str(path)), hint=hint)
 
 
 # ## One at a time

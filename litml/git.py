@@ -91,9 +91,9 @@ class Repository:
 def find_repository(folder: Path, *, inherit: bool = False) -> Repository:
     """Find the repository around a folder; raises `GitError` if there is none."""
     asked = ("--show-toplevel", "--absolute-git-dir", "--git-common-dir")
-    told = os.fsdecode(run_git(folder, "rev-parse", *asked, inherit=inherit))
-    lines = told.removesuffix("\n").split("\n")
-    top, git_dir, common_dir = (Path(folder, line) for line in lines)
+    told = [run_git(folder, "rev-parse", word, inherit=inherit) for word in asked]
+    names = (os.fsdecode(one.removesuffix(b"\n")) for one in told)
+    top, git_dir, common_dir = (Path(folder, name) for name in names)
     return Repository(top, git_dir, common_dir.resolve())
 
 

@@ -368,8 +368,7 @@ def run_merge(arguments: Namespace) -> int:
 
 def write_bytes(path: Path, raw: bytes) -> None:
     """Write a file as a whole, or not at all."""
-    from litml.driver import replace_file
-    from litml.files import failed
+    from litml.files import failed, replace_file
 
     try:
         replace_file(path, raw)

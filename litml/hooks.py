@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import litml
-from litml.files import failed
+from litml.files import failed, replace_file
 from litml.git import GitError, Repository, find_repository, run_git
 from litml.project import ConfigError, Project, find_project
 from litml.starter import STARTER, render_starter, starter_line, starter_path
@@ -357,9 +357,6 @@ def write_file(path: Path, text: str | None) -> None:
     if text is None:
         path.unlink(missing_ok=True)
         return
-    mode = path.stat().st_mode if path.exists() else 0o644
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f"{path.name}.litml-new")
-    new.write_bytes(text.encode("utf-8", "surrogateescape"))
-    new.chmod(mode & 0o777 | (0o111 if text.startswith("#!") else 0))
-    os.replace(new, path)
+    mode = path.stat().st_mode & 0o777 if path.exists() else 0o644
+    mode |= 0o111 if text.startswith("#!") else 0
+    replace_file(path, text.encode("utf-8", "surrogateescape"), mode=mode)

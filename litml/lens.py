@@ -18,7 +18,7 @@ from litml.edit import (
     new_cell,
     plan_edits,
 )
-from litml.files import Transaction, locked, make_state, state_dir, write_new
+from litml.files import Transaction, locked, make_state, replace_file, state_dir
 from litml.mend import definitions, mend_markers, name_cell
 from litml.notebook import (
     Cell,
@@ -48,7 +48,7 @@ __all__ = [
     "show_notebook",
     "name_of",
     "write_notebook",
-    "replace_file",
+    "put_back",
     "apply",
     "refuse_other",
     "find_cell",
@@ -300,10 +300,7 @@ def keep_cells(root: Path, notebook: Notebook) -> None:
         if path.exists() and path.read_bytes() == data:
             return os.utime(path)
         make_state(state)
-        path.parent.mkdir(exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}")
-        write_new(temporary, data, like=path)
-        os.replace(temporary, path)
+        replace_file(path, data)
         views = sorted(os.scandir(path.parent), key=lambda view: view.stat().st_mtime)
         for view in views[:-KEPT]:
             os.unlink(view)
@@ -347,10 +344,10 @@ def write_notebook(root: Path, path: Path, notebook: Notebook) -> bool:
     Raises `LensError` if the file is not as it was when the notebook was read.
     """
     with locked(state_dir(root)):
-        return replace_file(root, path, notebook)
+        return put_back(root, path, notebook)
 
 
-def replace_file(root: Path, path: Path, notebook: Notebook) -> bool:
+def put_back(root: Path, path: Path, notebook: Notebook) -> bool:
     """Write a notebook back to its file, under the lock."""
     data = notebook.to_bytes()
     with Transaction(state_dir(root)) as transaction:
@@ -387,7 +384,7 @@ def apply(
         if report.conflicts:
             return report
         if not check:
-            replace_file(root, root / view.notebook, notebook)
+            put_back(root, root / view.notebook, notebook)
         after = parse_source(notebook.to_bytes(), notebook.name)
         keep_cells(root, after)
         return replace(report, view=show(after))

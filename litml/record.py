@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import litml
-from litml.files import write_new
+from litml.files import replace_file
 from litml.stamps import YOUNG
 
 if TYPE_CHECKING:
@@ -153,9 +153,7 @@ def refresh(path: Path, record: Record) -> None:
     entries = [*record.notebooks.values(), *record.files.values()]
     newest = max((entry.time for entry in entries), default=0)
     if record.time - YOUNG <= newest < time.time_ns() - YOUNG:
-        temporary = path.with_suffix(".new")
-        write_new(temporary, dump_record(record), like=path)
-        os.replace(temporary, path)
+        replace_file(path, dump_record(record))
 
 
 # ## Whose files are they?

@@ -128,8 +128,8 @@ def notes_folder(root: str) -> str:
     while True:
         git = os.path.join(top, ".git")
         if os.path.isfile(git):
-            with open(git, encoding="utf-8") as file:
-                link = file.read().partition("gitdir: ")[2].strip()
+            with open(git, "rb") as file:
+                link = os.fsdecode(file.read().partition(b"gitdir: ")[2].strip())
             git = os.path.realpath(os.path.join(top, link)) if link else git
         if os.path.isdir(git):
             below = (

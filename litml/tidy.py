@@ -100,7 +100,7 @@ PARTS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
 def list_doubts(project: Project) -> Iterator[LitmlError]:
     """Yield what somebody has to decide about the notebooks of a project."""
     for path in list_notebooks(project):
-        if path.suffix == ".ipynb":
+        if path.suffix == ".ipynb" and path.is_file():  # what is none, the export says
             yield from find_doubts(path.read_bytes(), project.name_of(path))
 
 

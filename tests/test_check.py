@@ -4,6 +4,7 @@ Each finding has to be at the cell and line that a person would point at.
 """
 
 import dataclasses
+import errno
 import importlib.util
 import json
 import os
@@ -340,6 +341,14 @@ def test_a_notebook_that_cannot_be_read(project: Sandbox) -> None:
         ("litml", "nbs/01_a.ipynb"),
         ("mypy", "nbs/02_b.ipynb"),
     ]
+
+
+def test_a_notebook_that_is_no_file(project: Sandbox) -> None:
+    (project.root / "nbs/00_folder.ipynb").mkdir()
+    (project.root / "nbs/01_link.ipynb").symlink_to("nowhere")
+    [folder, link] = check(project).findings
+    assert folder.at.notebook == "nbs/00_folder.ipynb"
+    assert link.message == os.strerror(errno.ENOENT)
 
 
 def test_a_notebook_of_another_language(project: Sandbox) -> None:

@@ -486,6 +486,55 @@ def test_a_kill_at_any_moment(change: Change, moments: range) -> None:
 
 
 @posix_only
+def test_what_was_saved_after_a_kill_is_not_replaced(
+    change: Change, moments: range
+) -> None:
+    """The next export says that it would be, and which file has the other text."""
+    project = change.project
+    pending = project.root / ".litml/pending.json"
+    for moment in reversed(moments):
+        assert sabotage(change, "kill", moment)[0] == -signal.SIGKILL
+        module = project.root / "mylib/m2.py"
+        new = module.with_name(".m2.py.litml-new")
+        if pending.exists() and new.exists():
+            break
+    module.write_text("saved = 'meanwhile'\n")
+    later = pending.stat().st_mtime_ns + 1
+    os.utime(module, ns=(later, later))
+    assert "changed since a command was killed" in refuse(project, exit_code=2)
+    assert module.read_text() == "saved = 'meanwhile'\n" and new.exists()
+    new.rename(module)
+    export_again(project)
+    assert project.modules() == change.new
+
+
+@posix_only
+@pytest.mark.parametrize("name", [b"caf\xe9", b"two\nlines"], ids=["latin-1", "lines"])
+def test_a_folder_with_an_odd_name(
+    exported: Sandbox, tmp_path: Path, name: bytes
+) -> None:
+    """A file system may know names that are not UTF-8, or have line breaks."""
+    root = Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name)))
+    try:
+        shutil.move(exported.root, root)
+    except OSError:
+        pytest.skip("this file system knows no such name")
+    project, linked = Sandbox(root), Sandbox(tmp_path / "linked")
+    shutil.rmtree(linked.root)
+    project.export()
+    project.commit()
+    project.git("worktree", "add", "--quiet", "--detach", linked.root)
+    for one in (project, linked):
+        core = one.root / "mylib/core.py"
+        core.write_text(core.read_text().replace("x = 2", "x = 3"))
+        assert one.litml("sync").stdout == "updated: nbs/00_core.ipynb, cell x\n"
+        assert one.litml("install-hooks").returncode == 0
+        one.commit()
+        assert one.litml("install-hooks", "--check").returncode == 0
+        assert one.git("status", "--short") == one.litml("diff").stdout == ""
+
+
+@posix_only
 def test_a_failure_at_any_moment(change: Change, moments: range) -> None:
     """One write, rename or other change fails; the next export works again."""
     codes = []
