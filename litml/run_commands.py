@@ -137,12 +137,15 @@ class GoBetween:
 
 def run_pytest(words: list[str], folder: Path, early: Early | None) -> int:
     """Run pytest in a folder, to its end, and return its exit code."""
+    import gc
+
     import pytest
 
     os.chdir(folder)
     sys.path[0] = str(folder)
     for name in [name for name in sys.modules if name.partition(".")[0] == "litml"]:
         del sys.modules[name]
+    gc.freeze()  # for pytest looks for garbage five times at its end; not in itself
     between = GoBetween(early)
     code = pytest.main(words, plugins=[between])
     return -SIGINT if between.interrupted else int(code)
