@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import (
     Dataset,
     IterableDataset,
+    Subset,
     TensorDataset,
     get_worker_info,
 )
@@ -183,6 +184,8 @@ def make_loader(
 
 def can_pin(dataset: Dataset[Any]) -> bool:
     """Is there a GPU that this process may use, and the data not there already?"""
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
     tensors = dataset.tensors if isinstance(dataset, TensorDataset) else ()
     if any(one.device.type != "cpu" for one in tensors) or torch.mps.is_available():
         return False

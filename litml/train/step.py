@@ -29,6 +29,7 @@ __all__ = [
     "name_layer",
     "describe",
     "Stepper",
+    "step_scaled",
 ]
 
 
@@ -157,14 +158,26 @@ class Stepper:
         if self.clip is not None:
             groups = self.optimizer.param_groups
             clip_grad_norm_([p for one in groups for p in one["params"]], self.clip)
-        is_finite = True
+        is_taken = True
         if self.scaler is None:
             self.optimizer.step()
         else:
-            before = self.scaler.get_scale()
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-            is_finite = self.scaler.get_scale() >= before
-        if self.schedule and is_finite:
+            is_taken = step_scaled(self.scaler, self.optimizer)
+        if self.schedule and is_taken:
             self.schedule.step()
         self.optimizer.zero_grad()
+
+
+def step_scaled(scaler: torch.amp.GradScaler, optimizer: Optimizer) -> bool:
+    """Step if all gradients are finite, and return whether that was so.
+
+    To know it the scaler waits for the device; asking for its scale would wait again.
+    """
+    taken: list[bool] = []
+    hook = optimizer.register_step_post_hook(lambda *_: taken.append(True))
+    try:
+        scaler.step(optimizer)
+    finally:
+        hook.remove()
+    scaler.update()
+    return bool(taken)
