@@ -3,8 +3,6 @@
 writing it.
 """
 
-from pathlib import Path
-
 from litml.docs_settings import DocsSettings
 from litml.git import GitError, run_git
 from litml.page import to_json
@@ -12,13 +10,7 @@ from litml.project import Project
 from litml.sources import Facts, Source, page_entry
 from litml.store import Store, make_key
 
-__all__ = [
-    "find_release",
-    "CHANGES",
-    "find_changes",
-    "parts_of",
-    "make_changes",
-]
+__all__ = ["find_release", "CHANGES", "find_changes", "make_changes"]
 
 
 # ## The last release
@@ -53,7 +45,8 @@ def find_changes(
         return None
     commit = run_git(project.root, "rev-parse", f"{tag}^{{commit}}")
     files = sorted(package.rglob("*.py"))
-    key = make_key(tag, commit, *(part for file in files for part in parts_of(file)))
+    texts = (part for file in files for part in (str(file), file.read_bytes()))
+    key = make_key(tag, commit, *texts)
     source = Source(CHANGES, CHANGES, "", "", key)
     kept = store.read(page_entry(source), key)
     title, summary = (kept["title"], kept["summary"]) if kept else ("", "")
@@ -63,11 +56,6 @@ def find_changes(
             return None
         title, summary = made
     return source, Facts(key, CHANGES, "", title, summary)
-
-
-def parts_of(file: Path) -> tuple[str, bytes]:
-    """Return what a key holds of a module: its name and its text."""
-    return file.name, file.read_bytes()
 
 
 def make_changes(

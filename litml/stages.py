@@ -57,6 +57,7 @@ __all__ = [
     "check_with_twine",
     "LOAD",
     "smoke",
+    "check_programs",
 ]
 
 
@@ -388,7 +389,7 @@ from importlib.metadata import distribution
 for point in distribution(sys.argv[1]).entry_points:
     try:
         point.load()
-    except Exception as error:
+    except BaseException as error:
         sys.exit(f"{point.group} `{point.name}`: {type(error).__name__}: {error}")
 """
 
@@ -405,9 +406,14 @@ def smoke(release: Release) -> Result:
             check_imports(python, modules, project.root)
             if read_settings(project).notebooks:
                 try_notebooks(python, project, release.say)
-        command = [str(python), "-I", "-c", LOAD, release.plan.project]
-        done = run_quietly(command, cwd=Path(temporary), timeout=300)
-        if done.returncode:
-            lines = done.stdout.strip().splitlines()
-            raise ReleaseError("E_SMOKE", f"an entry point does not load: {lines[-1]}")
+        check_programs(python, release.plan.project)
     return {"modules": len(modules)}
+
+
+def check_programs(python: Path, project: str) -> None:
+    """Raise `ReleaseError` (E_SMOKE) if an entry point of a project does not load."""
+    command = [str(python), "-I", "-c", LOAD, project]
+    done = run_quietly(command, cwd=python.parent, timeout=300)
+    if done.returncode:
+        said = done.stdout.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise ReleaseError("E_SMOKE", f"an entry point does not load: {said[-1]}")

@@ -44,6 +44,7 @@ from releasing import (
 )
 
 from litml import github, publish, stages
+from litml.build import make_environment
 from litml.from_tag import read_promise, release_tag
 from litml.indexes import Index, list_files, send_file
 from litml.journal import ReleaseError
@@ -679,6 +680,23 @@ def test_what_only_the_artifacts_show(
     assert caught.value.code == code
     assert word in caught.value.message
     assert project.remote_refs() == refs
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("import os; os._exit(3)", "exit status 3"), ("exit(0)", "Exit")]
+)
+def test_a_program_that_ends_while_it_loads(
+    tmp_path: Path, text: str, said: str
+) -> None:
+    python = make_environment(tmp_path)
+    site = next(tmp_path.glob("[lL]ib/**/site-packages"))
+    (site / "quits.py").write_text(text)
+    (site / "quits-1.dist-info").mkdir()
+    (site / "quits-1.dist-info/METADATA").write_text("Name: quits\nVersion: 1\n")
+    points = "[console_scripts]\nquits = quits:main\n"
+    (site / "quits-1.dist-info/entry_points.txt").write_text(points)
+    with pytest.raises(ReleaseError, match=said):
+        stages.check_programs(python, "quits")
 
 
 def test_an_artifact_that_is_too_large(
