@@ -9,7 +9,15 @@ from pathlib import Path
 from litml.clean import Policy, clean_bytes
 from litml.diff import CellDiff, File, NotebookDiff, diff_files
 from litml.filter import PolicyError, find_policy
-from litml.git import GitError, Repository, find_repository, read_blobs, run_git
+from litml.git import (
+    GitError,
+    Repository,
+    find_repository,
+    keep_filtered,
+    read_blobs,
+    run_git,
+)
+from litml.hooks import has_filter
 
 __all__ = [
     "split_words",
@@ -102,7 +110,7 @@ class Cleaner:
 
     def __init__(self, top: Path, paths: Sequence[str]) -> None:
         self.top = top
-        self.filtered = find_filtered(top, paths)
+        self.filtered = keep_filtered(top, paths) if has_filter(top) else []
         self.policies = {str(top.parent): Policy()}
 
     def clean(self, path: str, raw: bytes) -> bytes:
@@ -114,21 +122,6 @@ class Cleaner:
         except PolicyError:  # the filter leaves such a file alone, too
             return raw
         return clean_bytes(raw, policy)
-
-
-def find_filtered(top: Path, paths: Sequence[str]) -> set[str]:
-    """Return the paths that git passes through the filter of litml."""
-    if not paths:
-        return set()
-    try:
-        run_git(top, "config", "--get", "filter.litml.process")
-    except GitError:  # there is none
-        return set()
-    asked = b"\0".join(map(os.fsencode, paths))
-    told = run_git(top, "check-attr", "-z", "--stdin", "filter", data=asked)
-    fields = iter(os.fsdecode(told).split("\0"))
-    triples = zip(fields, fields, fields, strict=False)
-    return {path for path, _, name in triples if name == "litml"}
 
 
 # %% compare_files

@@ -1,4 +1,4 @@
-# Exported from nbs/09_git.ipynb. Edit either side, then run `litml sync`.
+# Exported from nbs/03b_git.ipynb. Edit either side, then run `litml sync`.
 """Ask git, and tell it that a notebook it holds has not changed."""
 
 import os
@@ -18,8 +18,10 @@ __all__ = [
     "Entry",
     "list_index",
     "parse_index",
-    "list_commit",
+    "read_objects",
     "read_blobs",
+    "read_committed",
+    "keep_filtered",
     "hash_files",
     "settle",
     "find_touched",
@@ -40,10 +42,9 @@ def local_variables() -> frozenset[str]:
 def make_environment(inherit: bool) -> dict[str, str]:
     """Return the environment for git, free of another repository's unless inherited."""
     quiet = {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
-    if inherit:
-        return {**os.environ, **quiet}
-    names = os.environ.keys() - local_variables()
-    return {**{name: os.environ[name] for name in names}, **quiet}
+    is_told = not inherit and any(name.startswith("GIT_") for name in os.environ)
+    dropped = local_variables() if is_told else frozenset()  # mostly, a process less
+    return {k: v for k, v in os.environ.items() if k not in dropped} | quiet
 
 
 # %% run_git
@@ -68,8 +69,9 @@ def run_git(
             env=make_environment(inherit),
             check=True,
         )
-    except FileNotFoundError as error:
-        raise GitError("git is not there", hint="install git") from error
+    except OSError as error:
+        message = f"git cannot be run in {folder}: {error.strerror}"
+        raise GitError(message, hint="is it installed?") from error
     except subprocess.CalledProcessError as error:
         told = error.stderr.decode(errors="replace").strip().split("\n")[0]
         message = told.removeprefix("fatal: ").removeprefix("error: ")
@@ -125,31 +127,53 @@ def parse_index(told: bytes) -> Iterator[Entry]:
         yield Entry(os.fsdecode(path), mode, id, int(stage))
 
 
-def list_commit(folder: Path, commit: str, paths: Iterable[str]) -> list[Entry]:
-    """Return those of the paths, from `folder`, that a commit holds."""
-    told = run_git(folder, "ls-tree", "-z", commit, "--", *paths)
-    entries = []
-    for line in filter(None, told.split(b"\0")):
-        head, _, path = line.partition(b"\t")
-        mode, _, id = head.decode().split(" ")
-        entries.append(Entry(os.fsdecode(path), mode, id))
-    return entries
-
-
 # %% read_blobs
+def read_objects(folder: Path, names: Sequence[str]) -> list[bytes | None]:
+    """Return what git holds under each name, None for nothing; raises `GitError`."""
+    asked = b"".join(os.fsencode(f"{name}\n") for name in names)
+    told = run_git(folder, "cat-file", "--batch", data=asked) if names else b""
+    found: list[bytes | None] = []
+    at = 0
+    for _ in names:
+        end = told.index(b"\n", at)
+        size = told[at:end].split(b" ")[-1]
+        at = end + 2 + int(size) if size.isdigit() else end + 1
+        found.append(told[end + 1 : at - 1] if size.isdigit() else None)
+    return found
+
+
 def read_blobs(folder: Path, ids: Sequence[str]) -> dict[str, bytes]:
     """Return blobs by their ids; raises `GitError` for one that is not there."""
-    asked = "".join(f"{id}\n" for id in ids).encode()
-    told = run_git(folder, "cat-file", "--batch", data=asked) if ids else b""
-    found, at = {}, 0
-    for id in ids:
-        end = told.index(b"\n", at)
-        head = told[at:end]
-        if not head.startswith(f"{id} blob ".encode()):
-            raise GitError(f"git cat-file: {os.fsdecode(head)}")
-        at = end + 2 + int(head.split()[-1])
-        found[id] = told[end + 1 : at - 1]
+    found = {}
+    for id, blob in zip(ids, read_objects(folder, ids), strict=True):
+        if blob is None:
+            raise GitError(f"git does not hold {id}")
+        found[id] = blob
     return found
+
+
+def read_committed(
+    root: Path, names: Sequence[str], commit: str = "HEAD"
+) -> dict[str, bytes]:
+    """Return files as they are in a commit, without those that are not there."""
+    try:
+        blobs = read_objects(root, [f"{commit}:./{name}" for name in names])
+    except GitError:
+        return {}
+    pairs = zip(names, blobs, strict=True)
+    return {name: blob for name, blob in pairs if blob is not None}
+
+
+# %% keep_filtered
+def keep_filtered(
+    folder: Path, names: Sequence[str], *, inherit: bool = False
+) -> list[str]:
+    """Return the files that the attributes give to the filter of litml."""
+    asked = b"".join(os.fsencode(f"{name}\0") for name in names)
+    words = ("check-attr", "-z", "--stdin", "filter")
+    told = run_git(folder, *words, data=asked, inherit=inherit) if names else b""
+    pairs = zip(names, told.split(b"\0")[2::3], strict=True)
+    return [name for name, value in pairs if value == b"litml"]
 
 
 # ## Changes that are none

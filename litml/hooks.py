@@ -28,6 +28,7 @@ __all__ = [
     "SETTINGS",
     "TEXTCONV",
     "read_settings",
+    "has_filter",
     "attribute_lines",
     "quote",
     "HOOKS",
@@ -116,6 +117,11 @@ def read_settings(folder: Path, pattern: str, scope: str = "--local") -> dict[st
         return {}
     pairs = (one.partition("\n") for one in told.split("\0") if one)
     return {name: value for name, _, value in pairs}
+
+
+def has_filter(folder: Path) -> bool:
+    """Does git in this clone know the filter of litml?"""
+    return bool(read_settings(folder, r"^filter\.litml\.process$", scope=""))
 
 
 # %% attribute_lines

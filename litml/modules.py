@@ -17,12 +17,13 @@ from litml.git import (
     GitError,
     Repository,
     find_repository,
-    list_commit,
+    keep_filtered,
     list_index,
     read_blobs,
+    read_committed,
     run_git,
 )
-from litml.hooks import read_settings, read_text
+from litml.hooks import has_filter, read_text
 from litml.notebook import LitmlError
 from litml.package import (
     PackageError,
@@ -40,7 +41,6 @@ __all__ = [
     "find_secret",
     "find_staged_faults",
     "find_faults",
-    "keep_filtered",
     "find_unfiltered",
     "NOTED",
     "read_merged",
@@ -49,7 +49,6 @@ __all__ = [
     "parents_of",
     "was_exported",
     "has_no_edit",
-    "read_committed",
     "Exported",
     "export_merged",
     "LOST",
@@ -115,7 +114,7 @@ def find_faults(
     Only those are looked at that the attributes give to the filter of litml.
     """
     names = [name for name in names if name.endswith(".ipynb")]
-    names = keep_filtered(folder, names, inherit)
+    names = keep_filtered(folder, names, inherit=inherit)
     entries = list_index(folder, names, inherit=inherit) if names else []
     blobs = read_blobs(folder, [entry.id for entry in entries])
     faults = []
@@ -129,24 +128,12 @@ def find_faults(
     return faults
 
 
-def keep_filtered(folder: Path, names: list[str], inherit: bool) -> list[str]:
-    """Return the files that the attributes give to the filter of litml."""
-    asked = "".join(f"{name}\0" for name in names).encode(errors="surrogateescape")
-    words = ("check-attr", "-z", "--stdin", "filter")
-    told = run_git(folder, *words, data=asked, inherit=inherit) if names else b""
-    values = told.split(b"\0")[2::3]
-    pairs = zip(names, values, strict=True)
-    return [name for name, value in pairs if value == b"litml"]
-
-
 # %% find_unfiltered
 def find_unfiltered(folder: Path, paths: Sequence[Path]) -> list[Path]:
     """Return the files that no filter of litml cleans in this clone."""
     names = {os.path.relpath(path, folder): path for path in paths}
     try:
-        if not read_settings(folder, r"^filter\.litml\.process$", scope=""):
-            return list(paths)
-        filtered = set(keep_filtered(folder, list(names), inherit=False))
+        filtered = keep_filtered(folder, list(names)) if has_filter(folder) else []
     except GitError:
         return list(paths)
     return [path for name, path in names.items() if name not in filtered]
@@ -198,9 +185,9 @@ def was_exported(run: Run, target: str, commit: str) -> bool:
     """Was a file, in a commit, what the notebooks of that commit export to?"""
     root = run.project.root
     path = run.project.name_of(run.path_of(target))
-    [module] = read_committed(root, commit, [path]).values() or [b""]
+    [module] = read_committed(root, [path], commit).values() or [b""]
     names = exported_from(module)
-    blobs = read_committed(root, commit, names) if names else {}
+    blobs = read_committed(root, names, commit)
     try:
         parts = [read(run, name, blobs[name]) for name in names if name in blobs]
         return not module or render_target(run, target, parts)[0].encode() == module
@@ -214,13 +201,6 @@ def has_no_edit(run: Run, target: str, commit: str) -> bool:
         return True
     parents = parents_of(run.project.root, commit)
     return len(parents) > 1 and all(was_exported(run, target, one) for one in parents)
-
-
-def read_committed(root: Path, commit: str, names: list[str]) -> dict[str, bytes]:
-    """Return those of the files that a commit holds."""
-    entries = list_commit(root, commit, names)
-    blobs = read_blobs(root, [entry.id for entry in entries])
-    return {entry.path: blobs[entry.id] for entry in entries}
 
 
 # %% export_merged

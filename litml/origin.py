@@ -1,15 +1,15 @@
 # Exported from nbs/05c_origin.ipynb. Edit either side, then run `litml sync`.
 """Find what both sides of an edit began with."""
 
-import subprocess
 from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
 
+from litml.git import GitError, read_committed, run_git
 from litml.notebook import LitmlError
 from litml.package import Run, committed_base, read, render_target
 from litml.parts import paragraphs, split_module, words_of
-from litml.record import Base, load_base, read_committed
+from litml.record import Base, load_base
 from litml.stamps import head_moved
 
 __all__ = []
@@ -57,17 +57,14 @@ def committed_pair(run: Run, target: str, commit: str = "HEAD") -> Base | None:
 
 def agreed_pairs(run: Run, target: str) -> list[Base]:
     """Return the pair of the last commit in which both sides agreed, if any."""
-    if run.notes_dir.name == ".litml":  # there is no git
+    makers = run.makers.get(target, [])
+    paths = [run.path_of(target), *(run.paths[name] for name in makers)]
+    words = ("log", "--format=%H", f"--max-count={SEARCHED}", "--", *map(str, paths))
+    try:
+        commits = run_git(run.project.root, *words).decode().split()
+    except GitError:
         return []
-    paths = [run.path_of(target), *(run.paths[name] for name in run.makers[target])]
-    command = ["git", "log", "--format=%H", f"--max-count={SEARCHED}", "--"]
-    done = subprocess.run(
-        [*command, *map(str, paths)],
-        cwd=run.project.root,
-        capture_output=True,
-        text=True,
-    )
-    pairs = (committed_pair(run, target, one) for one in done.stdout.split())
+    pairs = (committed_pair(run, target, one) for one in commits)
     return list(islice(filter(None, pairs), 1))
 
 

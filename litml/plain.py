@@ -26,7 +26,6 @@ from litml.record import (
     load_base,
     load_record,
     look,
-    read_committed,
 )
 from litml.stamps import find_changed, head_moved, notes_folder, renew_stamps
 
@@ -233,6 +232,8 @@ def is_other_history(
     """May a file not be edited, but from a commit? Without git there are none."""
     if notes.name == ".litml":
         return False
+    from litml.git import read_committed
+
     modules = {Path(record.package, one.target): one.base.text for one in found}
     names = {path.relative_to(root).as_posix(): path for path in modules}
     blobs = read_committed(root, list(names))

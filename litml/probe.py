@@ -14,7 +14,7 @@ from litml.git import (
     list_index,
     run_git,
 )
-from litml.hooks import find_place, read_settings
+from litml.hooks import find_place, has_filter
 from litml.starter import starter_path
 
 __all__ = [
@@ -84,7 +84,7 @@ def find_gap(folder: Path) -> str:
     attributes = root / ".gitattributes"
     if not attributes.exists() or b"filter=litml" not in attributes.read_bytes():
         return ""
-    if not read_settings(repository.top, r"^filter\.litml\.process$", scope=""):
+    if not has_filter(repository.top):
         return "git in this clone does not know the filter that .gitattributes names"
     if not starter_path(repository).exists():
         return "git's filter is set to a script that is not there"

@@ -6,8 +6,8 @@ lost.
 from __future__ import annotations
 
 import ast
+import os
 import re
-import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -20,6 +20,7 @@ from litml.cells import read_directives
 from litml.convert import Change, convert_doubles, convert_notebook, rename_cells
 from litml.export import Share, quote, read_share
 from litml.files import Transaction, locked, state_dir
+from litml.git import GitError, run_git
 from litml.nbdev import docstring_rule, variable_docstring
 from litml.notebook import Cell, LitmlError, Location, Notebook, parse_notebook
 from litml.package import export_project
@@ -387,12 +388,9 @@ def plan_text(plan: Plan, path: Path, text: str) -> None:
 def git(root: Path, *words: str) -> str:
     """Return what git answers, or nothing if there is no git or no repository."""
     try:
-        answer = subprocess.run(
-            ["git", "-C", str(root), *words], capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
+        return os.fsdecode(run_git(root, *words)).strip()
+    except GitError:
         return ""
-    return answer.stdout.strip()
 
 
 # %% plan_surroundings
