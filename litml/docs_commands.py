@@ -11,8 +11,10 @@ from litml.console import FAULT, FINE, PROBLEMS, Progress, add_json, print_error
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
+    from collections.abc import Iterable
     from pathlib import Path
 
+    from litml.links import Finding
     from litml.project import Project
     from litml.site import Plan, SiteReport
 
@@ -23,6 +25,7 @@ __all__ = [
     "make_plan",
     "current_version",
     "tell",
+    "list_findings",
     "as_tree",
     "add_preview",
     "run_preview",
@@ -146,11 +149,20 @@ def tell(report: SiteReport, arguments: Namespace) -> int:
     for problem in report.problems:
         print_error(problem)
     label = "error" if arguments.strict else "warning"
-    for finding in report.findings:
-        print(f"{label}: {finding}", file=sys.stderr)
+    for text in list_findings(report.findings):
+        print(f"{label}: {text}", file=sys.stderr)
     changed = f"{len(report.written)} files written, {len(report.removed)} removed"
     print(f"{report.pages} pages, {report.rendered} rendered; {changed}")
     return PROBLEMS if wrong else FINE
+
+
+def list_findings(findings: Iterable[Finding]) -> list[str]:
+    """Return what to tell of findings: each once, with all the places it is at."""
+    places: dict[tuple[str, str], str] = {}
+    for one in findings:
+        key = one.message, f"\n  hint: {one.hint}" if one.hint else ""
+        places[key] = f"{places.get(key, '')}\n  at {one.at}"
+    return [f"{message}{where}{hint}" for (message, hint), where in places.items()]
 
 
 def as_tree(report: SiteReport) -> dict[str, object]:

@@ -265,7 +265,9 @@ def print_apply_json(report: LensReport) -> None:
 def add_cell(parser: ArgumentParser) -> None:
     """Add the arguments of `litml cell`."""
     actions = ["show", "set", "insert", "mv", "rm"]
-    parser.add_argument("action", choices=actions, help="text is read from stdin")
+    parser.add_argument(
+        "action", choices=actions, help="`set` and `insert` read the text from stdin"
+    )
     parser.add_argument("notebook", type=Path, metavar="NOTEBOOK", help="its file")
     parser.add_argument("id", nargs="?", metavar="ID", help="of the cell")
     parser.add_argument("--after", metavar="ID", help="the cell to put it behind")

@@ -159,13 +159,21 @@ def run_check(arguments: Namespace) -> int:
 def add_adopt(parser: ArgumentParser) -> None:
     """Add the arguments of `litml adopt`."""
     parser.add_argument(
-        "package", nargs="?", default="", help="its folder; default: by the project"
+        "package",
+        nargs="?",
+        default="",
+        metavar="PACKAGE",
+        help="its folder; default: by the project",
     )
     parser.add_argument(
         "--tests", default="", metavar="DIR", help="place tests found there as examples"
     )
     parser.add_argument(
-        "--exclude", action="append", default=[], metavar="PATTERN", help="leave alone"
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="leave these be",
     )
     parser.add_argument("--dry-run", action="store_true", help="write nothing")
     parser.add_argument(

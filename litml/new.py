@@ -88,7 +88,7 @@ def read_template(name: str) -> Template:
     """Read the template called `name`; raises `NewError` if there is none."""
     known = list_templates()
     if name not in known:
-        hint = suggest(name, known) or f"there is {', '.join(known)}"
+        hint = suggest(name, known) or f"there are {', '.join(known)}"
         raise NewError(f"no template `{name}`", hint=hint)
     common, own = (read_folder(templates_dir() / one) for one in (COMMON, name))
     files = dict(sorted({**common, **own}.items()))

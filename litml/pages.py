@@ -336,12 +336,13 @@ def name_code(body: str) -> str:
         tree = ast.parse(body)
     except (SyntaxError, ValueError):
         return "Code"
-    if all(isinstance(one, ast.Import | ast.ImportFrom) for one in tree.body):
-        return "Imports"
-    names = bound_names(tree)
-    listed = ", ".join(f"`{name}`" for name in names[:3])
-    more = ", …" if len(names) > 3 else ""
-    return f"Code of {listed}{more}" if names else "Code"
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    private = [one.name for one in tree.body if isinstance(one, kinds)]
+    if names := bound_names(tree) or private:
+        listed = ", ".join(f"`{name}`" for name in names[:3])
+        return f"Code of {listed}{', …' if len(names) > 3 else ''}"
+    imports = any(isinstance(one, ast.Import | ast.ImportFrom) for one in tree.body)
+    return "Imports" if imports else "Code"
 
 
 # ## Outputs

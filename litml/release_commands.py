@@ -50,13 +50,16 @@ def add_new(parser: ArgumentParser) -> None:
         help="bring the project you are in to the newest template",
     )
     parser.add_argument(
-        "--template", default="package", metavar="TEMPLATE", help="default: package"
+        "--template",
+        default="package",
+        metavar="TEMPLATE",
+        help="package (default), course or training",
     )
     parser.add_argument("--description", default="", metavar="TEXT", help="a sentence")
     parser.add_argument("--author", default="", help="default: as in git")
     parser.add_argument("--email", default="", help="default: as in git")
     parser.add_argument(
-        "--yes", action="store_true", help="ask nothing; it never does, for now"
+        "--yes", action="store_true", help="for scripts; nothing is asked anyway"
     )
 
 
