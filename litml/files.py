@@ -4,7 +4,7 @@
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +15,7 @@ from litml.stamps import YOUNG, notes_folder
 
 __all__ = [
     "WriteError",
+    "Overtaken",
     "state_dir",
     "move_notes",
     "replace_file",
@@ -28,6 +29,15 @@ __all__ = [
 # %% WriteError
 class WriteError(LitmlError):
     """A file that could not be written; nothing has been changed."""
+
+
+class Overtaken(WriteError):
+    """A file that another program has just changed; it was left as it is."""
+
+    def __init__(self, path: Path) -> None:
+        at, hint = Location(str(path)), "it was left so; run the command again"
+        super().__init__("changed by another program just now", at=at, hint=hint)
+        self.path = path
 
 
 # ## Where litml keeps its own notes
@@ -149,13 +159,25 @@ class Transaction:
         """Let the commit delete `path` along with writing the others."""
         self.temporaries[path.resolve()] = None
 
-    def commit(self) -> list[Path]:
-        """Put all staged files in place; return their paths."""
+    def commit(self, seen: Mapping[Path, bytes | None] | None = None) -> list[Path]:
+        """Put all staged files in place; return their paths.
+
+        `seen` is what files held when their new texts were made, None if there was no
+        file. Raises `Overtaken` if one holds something else by now.
+        """
+        known = {path.resolve(): data for path, data in (seen or {}).items()}
         pairs = [(temporary, path) for path, temporary in self.temporaries.items()]
+        for path in known.keys() & self.temporaries.keys():
+            if read_if_there(path) != known[path]:
+                raise Overtaken(path)
         if len(pairs) > 1:
             write_journal(self.state, pairs)
         self.temporaries = {}
-        put_in_place(pairs)
+        try:
+            put_in_place(pairs, known)
+        except Overtaken:
+            journal(self.state).unlink(missing_ok=True)
+            raise
         with suppress(OSError):  # all is in place; the next run tidies up
             journal(self.state).unlink(missing_ok=True)
             self.list.unlink(missing_ok=True)
@@ -191,19 +213,47 @@ def forget_compiled(path: Path) -> None:
                 compiled.unlink()
 
 
+# ### What an editor writes meanwhile
+# %% replace_seen
+def replace_seen(new: Path, path: Path, seen: bytes | None) -> None:
+    """Rename `new` to `path`; raises `Overtaken` unless that holds what was seen."""
+    old = new.with_suffix(".litml-old")
+    old.unlink(missing_ok=True)
+    try:
+        with suppress(OSError):  # there is no file, or there are no second names
+            os.link(path, old)
+        if read_if_there(path) != seen:
+            raise Overtaken(path)
+        os.replace(new, path)
+        if old.exists() and old.read_bytes() != seen:
+            os.replace(old, path)
+            raise Overtaken(path)
+    finally:
+        old.unlink(missing_ok=True)
+
+
+def read_if_there(path: Path) -> bytes | None:
+    """Return what a file holds, or None if there is none."""
+    return path.read_bytes() if path.exists() else None
+
+
 # %% put_in_place
-def put_in_place(pairs: list[tuple[Path | None, Path]]) -> None:
+def put_in_place(
+    pairs: list[tuple[Path | None, Path]], seen: Mapping[Path, bytes | None]
+) -> None:
     """Rename each temporary file to its target; one that is gone was renamed before.
 
     A target that has no temporary file is deleted.
     """
     for temporary, path in pairs:
         try:
-            if temporary:
-                os.replace(temporary, path)
-                forget_compiled(path)
-            else:
+            if temporary is None:
                 path.unlink()
+            elif path in seen:
+                replace_seen(temporary, path, seen[path])
+            else:
+                os.replace(temporary, path)
+            forget_compiled(path)
         except FileNotFoundError:
             continue
         except OSError as error:
@@ -221,7 +271,7 @@ def recover(state: Path) -> None:
         noted = json.loads(pending.read_bytes()) if pending.exists() else []
         pairs = [(Path(new) if new else None, Path(path)) for new, path in noted]
         refuse_edited(pending, pairs)
-        put_in_place(pairs)
+        put_in_place(pairs, {})
         pending.unlink(missing_ok=True)
         sweep(state)
     except (OSError, ValueError) as error:
@@ -238,9 +288,11 @@ def sweep(state: Path) -> None:
     """Remove the temporary files on the list that were never put in place."""
     names = state / LIST
     if names.exists():
-        for name in names.read_bytes().split(b"\0"):
-            with suppress(OSError):
-                Path(os.fsdecode(name)).unlink()
+        for name in filter(None, names.read_bytes().split(b"\0")):
+            path = Path(os.fsdecode(name))
+            for one in (path, path.with_suffix(".litml-old")):
+                with suppress(OSError):
+                    one.unlink()
         names.unlink()
 
 

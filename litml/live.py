@@ -5,27 +5,27 @@ litml`.
 
 from __future__ import annotations
 
-import io
-import logging
 import os
-import re
 import sys
+import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr
+from importlib import reload
 from pathlib import Path
 from threading import Event, Thread
+from traceback import format_exception_only
 from typing import TYPE_CHECKING, Any
 
 from litml.files import forget_compiled
 from litml.notebook import LitmlError
 from litml.package import export_project
 from litml.project import ConfigError, Project, find_project
+from litml.record import look
+from litml.stamps import YOUNG
 from litml.trace import annotate
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
-    from IPython.extensions.autoreload import ModuleReloader
 
 __all__ = ["start_live", "LIVE", "stop_live"]
 
@@ -47,68 +47,65 @@ def export_now(project: Project) -> str:
 
 
 # ## Loading again
-# %% make_reloader
-def make_reloader(shell: InteractiveShell) -> ModuleReloader:
-    """Return IPython's reloader; it knows how every module looks by now."""
-    from IPython.extensions.autoreload import ModuleReloader
-
-    reloader = ModuleReloader(shell)  # type: ignore[no-untyped-call]
-    reloader.enabled, reloader.check_all = True, False
-    if hasattr(reloader, "deduper_reloader"):
-        reloader.deduper_reloader.enabled = False
-    return reloader
-
-
 # %% list_modules
-def list_modules(package: Path) -> list[str]:
-    """Return the names of the loaded modules that lie in a package's folder."""
-    found = []
+def list_modules(package: Path) -> dict[str, Path]:
+    """Return the loaded modules in a package's folder, by name, with their files."""
+    found = {}
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] == package.name:
-            file = getattr(module, "__file__", None)
-            if file and package in Path(file).resolve().parents:
-                found.append(name)
+            file = Path(getattr(module, "__file__", None) or "").resolve()
+            if package in file.parents and file.suffix == ".py":
+                found[name] = file
     return found
 
 
-# %% reload_changed
-FAILED = re.compile(r"\[autoreload of (\S+) failed: .*?\n(\S[^\n]*)\n\]", re.DOTALL)
+# %% Reloader
+class Reloader:
+    """Loads modules of a package again whose files have changed.
+
+    `seen` is how the files looked, in size and time, before they were loaded.
+    """
+
+    def __init__(self, package: Path) -> None:
+        self.package = package
+        self.seen = look_around(package)
+        self.in_use: dict[Any, Any] = {}  # IPython's, of objects to be brought along
+
+    def refresh(self) -> str:
+        """Load what has changed; return what went wrong in one line, or nothing."""
+        seen, problems = look_around(self.package), []
+        for name, file in list_modules(self.package).items():
+            now = look(file)
+            if now is None or now == self.seen.get(file):
+                continue
+            if now[0] == 0:
+                seen.pop(file, None)
+            else:
+                problems.append(self.load(name, file))
+        self.seen = seen
+        return next(filter(None, problems), "")
+
+    def load(self, name: str, file: Path) -> str:
+        """Load a module again; return what went wrong in one line, or nothing."""
+        from IPython.extensions.autoreload import superreload
+
+        # Python goes by the second of a file's time, which is too coarse here.
+        forget_compiled(file)
+        try:
+            superreload(sys.modules[name], reload, self.in_use)  # type: ignore[no-untyped-call]
+        except (Exception, SystemExit) as error:
+            reason = format_exception_only(error)[-1].strip()
+            return f"not loaded again: {name}: {reason}"
+        return ""
 
 
-def reload_changed(reloader: ModuleReloader, package: Path) -> str:
-    """Load changed modules again; return what went wrong in one line, or nothing."""
-    reloader.modules = dict.fromkeys(list_modules(package), True)
-    forget_changed(reloader)
-    logger = logging.getLogger("autoreload")
-    was_disabled, logger.disabled = logger.disabled, True
-    said = io.StringIO()
-    try:
-        with redirect_stderr(said):
-            reloader.check()  # type: ignore[no-untyped-call]
-    finally:
-        logger.disabled = was_disabled
-    if match := FAILED.search(said.getvalue()):
-        return f"not loaded again: {match[1]}: {match[2]}"
-    sys.stderr.write(said.getvalue())  # a module may say something as it is loaded
-    return ""
-
-
-def forget_changed(reloader: ModuleReloader) -> None:
-    """Let Python compile changed modules anew, however quickly they changed."""
-    for name in reloader.modules:
-        # IPython has no types here.
-        file, time = reloader.filename_and_mtime(sys.modules[name])  # type: ignore[no-untyped-call]
-        if file and time != reloader.modules_mtimes.get(name):
-            forget_compiled(Path(file))
-
-
-def note_loaded(reloader: ModuleReloader, package: Path) -> None:
-    """Tell the reloader how modules look that have just been loaded."""
-    new = [
-        name for name in list_modules(package) if name not in reloader.modules_mtimes
-    ]
-    reloader.modules = dict.fromkeys(new, True)
-    reloader.check(do_reload=False)  # type: ignore[no-untyped-call]
+def look_around(package: Path) -> dict[Path, tuple[int, int]]:
+    """Return how the modules of a package look, but for those written just now."""
+    looks = {file: look(file) for file in package.rglob("*.py")}
+    now = time.time_ns()
+    return {
+        file: one for file, one in looks.items() if one and abs(now - one[1]) > YOUNG
+    }
 
 
 # ## Naming cells
@@ -139,52 +136,35 @@ def name_cells(shell: InteractiveShell) -> Callable[[], None]:
 class Live:
     """A session that is kept up to date: a shell, and the project it works in."""
 
-    def __init__(self, shell: InteractiveShell, project: Project | None) -> None:
+    def __init__(self, shell: InteractiveShell, project: Project) -> None:
         self.shell = shell
         self.project = project
-        self.reloader = make_reloader(shell)
+        self.reloader = Reloader(project.package_dir)
         self.told = ""
         self.trouble = ""
         self.stop = Event()
-        self.undo = name_cells(shell)
-        if project:
-            shell.events.register("pre_run_cell", self.before_cell)
-            shell.events.register("post_run_cell", self.after_cell)
-            Thread(target=self.watch, name="litml", daemon=True).start()
+        shell.events.register("pre_run_cell", self.before_cell)
+        shell.events.register("post_run_cell", self.after_cell)
+        Thread(target=self.watch, name="litml", daemon=True).start()
 
     def close(self) -> None:
         """Undo everything."""
         self.stop.set()
-        self.undo()
-        if self.project:
-            self.shell.events.unregister("pre_run_cell", self.before_cell)
-            self.shell.events.unregister("post_run_cell", self.after_cell)
+        self.shell.events.unregister("pre_run_cell", self.before_cell)
+        self.shell.events.unregister("post_run_cell", self.after_cell)
 
     def before_cell(self, info: object) -> None:
-        """Export and load again; IPython calls this."""
-        self.tell(self.refresh)
+        """Bring the package up to date, on disk and in memory; IPython calls this."""
+        self.tell(lambda: export_now(self.project), self.reloader.refresh)
 
     def after_cell(self, result: object) -> None:
-        """Export, and take note of what was loaded; IPython calls this."""
-        self.tell(self.settle)
+        """Bring the package up to date on disk; IPython calls this."""
+        self.tell(lambda: export_now(self.project))
 
-    def refresh(self, project: Project) -> str:
-        """Bring the package up to date, on disk and in memory."""
-        problem = export_now(project)
-        failure = reload_changed(self.reloader, project.package_dir)
-        return problem or failure
-
-    def settle(self, project: Project) -> str:
-        """Bring the package up to date on disk."""
-        note_loaded(self.reloader, project.package_dir)
-        return export_now(project)
-
-    def tell(self, work: Callable[[Project], str]) -> None:
+    def tell(self, *work: Callable[[], str]) -> None:
         """Do some work and print what came of it, unless it was the last thing said."""
-        if self.project is None:
-            return
         try:
-            said = work(self.project) or self.trouble
+            said = next(filter(None, [do() for do in work]), self.trouble)
         except Exception as error:
             said = f"{type(error).__name__}: {error}"
         if said and said != self.told:
@@ -193,7 +173,6 @@ class Live:
 
     def watch(self) -> None:
         """Export after each save, until stopped; this runs in a thread of its own."""
-        assert self.project is not None
         try:
             for _ in watch_notebooks(self.project, self.stop):
                 export_now(self.project)  # problems are told beside the next cell
@@ -226,23 +205,23 @@ def watch_notebooks(
 def start_live(shell: InteractiveShell) -> None:
     """Begin to keep a session up to date; `%load_ext litml` calls this."""
     stop_live(shell)
-    project, why = None, ""
+    LIVE[shell] = [name_cells(shell)]
     try:
         project = find_project(Path(os.getcwd()))
         if project.nbdev:
-            project, why = None, "this project is configured for nbdev"
+            raise ConfigError("this project is configured for nbdev")
+        LIVE[shell].append(Live(shell, project).close)
     except ConfigError as error:
-        why = error.message
-    if why:
-        print(f"litml: nothing is exported: {why}", file=sys.stderr)
-    LIVE[shell] = Live(shell, project)
+        print(f"litml: nothing is exported: {error.message}", file=sys.stderr)
 
 
-LIVE: weakref.WeakKeyDictionary[InteractiveShell, Live] = weakref.WeakKeyDictionary()
+# What is to be done when a session ends.
+LIVE: weakref.WeakKeyDictionary[InteractiveShell, list[Callable[[], None]]]
+LIVE = weakref.WeakKeyDictionary()
 
 
 # %% stop_live
 def stop_live(shell: InteractiveShell) -> None:
     """Leave a session as it was before; `%unload_ext litml` calls this."""
-    if live := LIVE.pop(shell, None):
-        live.close()
+    for undo in LIVE.pop(shell, []):
+        undo()

@@ -13,7 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from litml.files import Transaction, WriteError, locked, move_notes, state_dir
+from litml.files import (
+    Overtaken,
+    Transaction,
+    WriteError,
+    locked,
+    move_notes,
+    state_dir,
+)
 from litml.notebook import LitmlError, Location, Notebook
 from litml.project import (
     TEXTS,
@@ -83,7 +90,7 @@ class Run:
     `makers` are the notebooks of each target, and `known` those by the last record.
     `pending` are the targets whose text is new, and `refused` those that somebody
     edited. `stage` does nothing in a check. `stamps` are of what else the run depends
-    on, taken when it began.
+    on, taken when it began, and `seen` is what files held that are to be replaced.
     """
 
     project: Project
@@ -100,6 +107,7 @@ class Run:
     known: dict[str, set[str]] = field(default_factory=dict)
     files: dict[str, Entry] = field(default_factory=dict)
     pending: set[str] = field(default_factory=set)
+    seen: dict[Path, bytes | None] = field(default_factory=dict)
     refused: dict[str, LitmlError] = field(default_factory=dict)
     problems: list[LitmlError] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -210,21 +218,18 @@ def stage_base(run: Run, target: str, text: str, ids: list[str]) -> None:
 def may_replace(run: Run, target: str, there: bytes) -> bool:
     """Is the text on disk an export, and so nobody's work?"""
     entry = run.record.files.get(target)
-    if run.force or (entry and entry.checksum == checksum(there)) or not there.strip():
+    if run.force or (entry and entry.checksum == checksum(there)):
         return True
     committed = committed_base(run, target) if run.in_place else None
-    if committed is None:
-        return False
-    return checksum(committed.text.encode()) == checksum(there)
+    if committed:
+        return checksum(committed.text.encode()) == checksum(there)
+    return not (there.strip() or entry or committed_bytes(run, target).strip())
 
 
 # %% committed_base
 def committed_base(run: Run, target: str) -> Base | None:
     """Return a target as committed, if the committed notebooks export to just that."""
-    if run.notes_dir.name == ".litml":  # there is no git
-        return None
-    path = run.project.name_of(run.path_of(target))
-    module = read_committed(run.project.root, [path]).get(path, b"")
+    module = committed_bytes(run, target)
     names = exported_from(module)
     blobs = read_committed(run.project.root, names)
     if not names or len(blobs) < len(names):
@@ -237,6 +242,14 @@ def committed_base(run: Run, target: str) -> Base | None:
     if checksum(text.encode()) != checksum(module):
         return None
     return Base(tuple(ids), text)
+
+
+def committed_bytes(run: Run, target: str) -> bytes:
+    """Return the file of a target as committed; nothing if it is not."""
+    if run.notes_dir.name == ".litml":  # there is no git
+        return b""
+    path = run.project.name_of(run.path_of(target))
+    return read_committed(run.project.root, [path]).get(path, b"")
 
 
 def exported_from(data: bytes) -> list[str]:
@@ -252,7 +265,7 @@ def stage_target(run: Run, target: str, text: str, ids: list[str]) -> None:
     """Stage the text of a target, unless it is there already or was edited."""
     path, data = run.path_of(target), text.encode(errors="replace")
     seen = look(path) or (0, 0)  # before it is read
-    there = path.read_bytes() if path.is_file() else None
+    there = run.seen[path] = path.read_bytes() if path.is_file() else None
     wanted = checksum(data)
     run.files[target] = Entry(*seen, wanted)
     run.refused.pop(target, None)
@@ -404,6 +417,7 @@ def make_report(run: Run, progress: Callable[[int, int], None] | None) -> Export
         make_targets(run, affected | shared - run.record.files.keys())
     for target in missing_inits(run, run.makers):
         run.pending.add(target)
+        run.seen[run.path_of(target)] = None
         run.stage(run.path_of(target), b"")
     run.problems += run.refused.values()
     written = sorted(run.project.name_of(run.path_of(one)) for one in run.pending)
@@ -485,7 +499,11 @@ def write_package(
     if not report.problems:
         record = next_record(run, report, transaction)
         transaction.stage(run.notes_dir / RECORD, dump_record(record))
-        transaction.commit()
+        try:
+            transaction.commit(run.seen)
+        except Overtaken as error:
+            refused = edited_error(run.project.name_of(error.path))
+            return ExportReport(problems=(refused,))
         with suppress(OSError):
             leave_stamps(run, record)
     return report

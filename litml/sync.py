@@ -12,7 +12,7 @@ from textwrap import dedent
 
 from litml.edit import Conflict
 from litml.export import Module, Share, assemble, read_share
-from litml.files import Transaction, locked
+from litml.files import Overtaken, Transaction, locked
 from litml.home import (
     Change,
     Pair,
@@ -137,6 +137,9 @@ def read_module(run: Run, target: str) -> str:
         raise SyncError(
             "a lone carriage return", at=Location(name, line=line), hint=hint
         )
+    if not text.strip():
+        hint = "is it being written just now? `litml export --force` makes it anew"
+        raise SyncError("the module is empty", at=Location(name), hint=hint)
     return text
 
 
@@ -405,16 +408,21 @@ def stage_all(sync: Sync) -> dict[str, bytes]:
         run.force = target in pairs  # what it says is safe in the notebook
         stage_target(run, target, *exported)
     for name, data in changed.items():
+        run.seen[run.paths[name]] = sync.notebooks[name].raw
         run.stage(run.paths[name], data)
     before = {run.path_of(pair.target): pair.text.encode() for pair in sync.pairs}
     before |= {run.paths[name]: one.raw for name, one in sync.notebooks.items()}
     for path, data in before.items():
         if is_other(path, data):
-            hint = "nothing was written; run `litml sync` again"
-            at = Location(run.project.name_of(path))
-            error = SyncError("changed while sync was at work", at=at, hint=hint)
-            sync.problems.append(error)
+            sync.problems.append(overtaken_error(run.project.name_of(path)))
     return changed
+
+
+def overtaken_error(name: str) -> SyncError:
+    """Return the error for a file that was changed under our hands."""
+    hint = "it was left as it is; run `litml sync` again"
+    message = "changed while sync was at work"
+    return SyncError(message, at=Location(name), hint=hint)
 
 
 def is_other(path: Path, data: bytes) -> bool:
@@ -500,7 +508,11 @@ def finish(sync: Sync, report: SyncReport, transaction: Transaction) -> SyncRepo
     done = ExportReport(report.written, stale=stale, notes=tuple(run.notes))
     record = next_record(run, done, transaction)
     transaction.stage(run.notes_dir / RECORD, dump_record(record))
-    transaction.commit()
+    try:
+        transaction.commit(run.seen)
+    except Overtaken as error:
+        overtaken = overtaken_error(run.project.name_of(error.path))
+        return SyncReport(problems=(overtaken,))
     with suppress(OSError):
         leave_stamps(run, record)
     return replace(report, problems=stale)

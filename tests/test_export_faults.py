@@ -410,7 +410,47 @@ class Saboteur:
             time.sleep(0.06)  # long enough for a time stamp to be trusted
 
 
-def export_in_child(root: Path, saboteur: Saboteur | None = None) -> tuple[int, str]:
+class Editor:
+    """Edits the module `m0` at the N-th moment at which an export touches it.
+
+    It may empty the file at that moment, and write it when the export has ended.
+    """
+
+    touches = ("open", "os.link", "os.rename", "os.remove", "os.chmod", "os.utime")
+
+    def __init__(self, root: Path, how: str, moment: int) -> None:
+        self.module, self.how, self.left = root / "mylib/m0.py", how, moment
+        self.text = self.module.read_text().replace("m0 = 1", "m0 = 9")
+        self.file = None
+
+    def __call__(self, event: str, words: tuple[object, ...]) -> None:
+        names = ("m0.py", "pending.json")
+        if event in self.touches and any(one in str(words[0]) for one in names):
+            self.left -= 1
+            last = event == "os.rename" and words[1] == str(self.module)
+            # A second renaming within ours would be seen by nobody.
+            if self.left == -1 and not (last and self.how == "rename"):
+                self.act()
+
+    def act(self) -> None:
+        if self.how == "empty":
+            self.file = self.module.open("w")
+        elif self.how == "write":
+            self.module.write_text(self.text)
+        elif self.how == "rename":
+            copy = self.module.with_name("copy")
+            copy.write_text(self.text)
+            copy.replace(self.module)
+
+    def finish(self) -> None:
+        if self.file:
+            self.file.write(self.text)
+            self.file.close()
+
+
+def export_in_child(
+    root: Path, saboteur: Saboteur | Editor | None = None
+) -> tuple[int, str]:
     """Run `litml export` in a copy of this process; return exit code and words."""
     words = root.with_name("words")
     child = os.fork()
@@ -425,6 +465,8 @@ def export_in_child(root: Path, saboteur: Saboteur | None = None) -> tuple[int, 
                 exit_code = main()
             except BaseException:
                 traceback.print_exc()
+            if isinstance(saboteur, Editor):
+                saboteur.finish()
             print(saboteur and saboteur.left)
         os._exit(exit_code)
     exit_code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -561,6 +603,29 @@ def test_a_notebook_saved_at_any_moment_of_an_export(
         assert sabotage(change, "save", moment)[0] in (0, 1)
         assert export_in_child(change.project.root)[0] == 0
         assert b"m0 = 7" in change.project.modules()["mylib/m0.py"], moment
+
+
+@posix_only
+@pytest.mark.parametrize("how", ["write", "empty", "rename"])
+def test_a_module_edited_at_any_moment_of_an_export(change: Change, how: str) -> None:
+    """The edit is there in the end, and the next export knows it for one."""
+    root = change.reset().root
+    touches = -int(export_in_child(root, Editor(root, "count", 0))[1].split()[-1])
+    assert touches > 10
+    codes, left_out = set(), 0
+    for moment in range(touches):
+        root = change.reset().root
+        codes.add(export_in_child(root, Editor(root, how, moment))[0])
+        edited = (root / "mylib/m0.py").read_text()
+        if "m0 = 9" not in edited:
+            left_out += 1
+            continue
+        exit_code, said = export_in_child(root)
+        assert exit_code == 1 and "m0.py" in said and "edited since" in said, moment
+        assert (root / "mylib/m0.py").read_text() == edited
+        assert not change.project.leftovers()
+    assert left_out == (how == "rename")
+    assert codes == {0, 1}, "before and after the export has made up its mind"
 
 
 @posix_only

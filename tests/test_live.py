@@ -1,5 +1,6 @@
 """`%load_ext litml` in real kernels, and tracebacks that name cells in real reports."""
 
+import importlib
 import os
 import re
 import subprocess
@@ -15,6 +16,7 @@ from conftest import ENVIRONMENT, Sandbox, code
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager, start_new_kernel
 
+from litml.live import Reloader
 from litml.trace import annotate
 
 CELL = "→ nbs/01_data.ipynb, cell half, line 4"
@@ -151,6 +153,65 @@ def test_two_edits_within_a_second(project: Sandbox, kernel: Session) -> None:
         time_ns = 2**31 * 10**9 + number * 10**6
         os.utime(module, ns=(time_ns, time_ns))
         assert kernel.run(f"half(8) == 8 / {number}").result == "True"
+
+
+def test_an_edit_while_the_cell_runs_that_imports(
+    project: Sandbox, kernel: Session
+) -> None:
+    """Python has loaded the module as it was before; IPython looks at it after."""
+    kernel.run(
+        "import pathlib, mylib.data\n"
+        "from mylib.data import half\n"
+        "file = pathlib.Path(mylib.data.__file__)\n"
+        "_ = file.write_text(file.read_text().replace('n / 2', 'n / 8'))"
+    )
+    assert kernel.run("half(8)").result == "1.0"
+
+
+def test_a_file_that_is_older_than_before(project: Sandbox, kernel: Session) -> None:
+    """As one that is brought back from a copy, or moved into place."""
+    kernel.run("from mylib.data import half")
+    module = project.root / "mylib/data.py"
+    for number in (4, 5, 8):
+        module.write_text(re.sub("n / .", f"n / {number}", read_module(project)))
+        os.utime(module, (2**30 - number, 2**30 - number))
+        assert kernel.run(f"half(8) == 8 / {number}").result == "True"
+
+
+def test_a_module_seen_between_its_emptying_and_its_writing(
+    project: Sandbox, kernel: Session
+) -> None:
+    """Cells run, and exports, while an editor is at it; nothing is lost of either."""
+    kernel.run("from mylib.data import half")
+    module = project.root / "mylib/data.py"
+    edited = read_module(project).replace("n / 2", "n / 8")
+    with module.open("w") as editor:
+        ran = kernel.run("from mylib.data import half; half(8)")
+        assert ran.result == "4.0" and "edited since the last export" in ran.stderr
+        editor.write(edited)
+    assert kernel.run("half(8)").result == "1.0" and read_module(project) == edited
+
+
+def test_two_writes_within_a_tick_of_the_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second looks like the first, which was loaded just after it was written."""
+    monkeypatch.syspath_prepend(tmp_path)
+    module = tmp_path / "ticking" / "clock.py"
+    module.parent.mkdir()
+    tick = 2**60
+
+    def write(text: str) -> None:
+        module.write_text(text)
+        os.utime(module, ns=(tick, tick))
+
+    write("x = 1")
+    monkeypatch.setattr("litml.live.time.time_ns", lambda: tick + 1000)
+    reloader = Reloader(module.parent)
+    clock = importlib.import_module("ticking.clock")
+    for number in (2, 3):
+        write(f"x = {number}")
+        assert reloader.refresh() == "" and clock.x == number
 
 
 def test_a_save_is_exported_without_a_cell(project: Sandbox, kernel: Session) -> None:
