@@ -10,13 +10,13 @@ import os
 import re
 import tempfile
 import tomllib
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from itertools import count
 from pathlib import Path
 
+from litml.cells import parse_code
 from litml.dissect import Source, dissect, is_same_code
 from litml.examples import find_examples
 from litml.export import is_import, read_share
@@ -71,14 +71,6 @@ class ModuleFile:
     notes: tuple[str, ...] = ()
 
 
-# %% parse_quietly
-def parse_quietly(text: str) -> list[ast.stmt]:
-    """Return the statements of a text, without warnings about what is in it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return ast.parse(text).body
-
-
 # %% is_utf8
 def is_utf8(line: str) -> bool:
     """Does the line do no more than name the encoding that files have anyway?"""
@@ -93,7 +85,7 @@ def read_module(path: str, raw: bytes, executable: bool = False) -> ModuleFile:
         return replace(file, left="its name cannot be imported")
     try:
         text = importlib.util.decode_source(raw)
-        body = parse_quietly(text)
+        body = parse_code(text).body
     except (SyntaxError, ValueError, RecursionError) as error:
         return replace(file, left=f"not Python: {error}")
     if text.startswith("#!") and executable:
@@ -161,7 +153,7 @@ def names_of(path: str) -> tuple[str, ...]:
 def imported(file: ModuleFile, package: str) -> Iterator[tuple[str, ...]]:
     """Yield what each import of a module may mean, as names below the package."""
     here = names_of(file.path)[:-1]
-    for node in run_at_import(ast.parse(file.text).body):
+    for node in run_at_import(parse_code(file.text).body):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 first, *rest = alias.name.split(".")

@@ -3,6 +3,7 @@
 
 import ast
 import re
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +18,7 @@ __all__ = [
     "DirectiveError",
     "split_words",
     "read_directives",
+    "parse_code",
     "bound_names",
 ]
 
@@ -239,6 +241,14 @@ def from_metadata(metadata: dict[str, object]) -> dict[str, Directive]:
 
 
 # ## The names a cell defines
+# %% parse_code
+def parse_code(text: str) -> ast.Module:
+    """Parse code without Python's warnings about it; raises as `ast.parse` does."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(text)
+
+
 # %% bound_names
 def bound_names(tree: ast.Module) -> list[str]:
     """Return the public names that code binds at its top level, in source order.

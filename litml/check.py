@@ -3,6 +3,7 @@
 it means.
 """
 
+import configparser
 import importlib.util
 import json
 import os
@@ -10,10 +11,8 @@ import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from configparser import ConfigParser
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from litml.notebook import LitmlError, Location
 from litml.package import export_project
 from litml.parts import locate
 from litml.probe import find_gap
-from litml.project import Project, list_notebooks
+from litml.project import Project, list_notebooks, read_toml, subtable
 from litml.sheet import Sheet, make_sheet
 from litml.text import read_source
 from litml.tidy import list_doubts
@@ -93,19 +92,15 @@ def find_tools(root: Path) -> dict[str, str]:
 # %% read_tables
 def read_tables(root: Path) -> dict[str, Any]:
     """Return the tables below `[tool]` of the project's `pyproject.toml`."""
-    try:
-        tables = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["tool"]
-    except (OSError, ValueError, KeyError):
-        return {}
-    return tables if isinstance(tables, dict) else {}
+    return subtable(read_toml(root / "pyproject.toml"), "tool")
 
 
 def read_ini(path: Path) -> dict[str, Mapping[str, str]]:
     """Return the sections of a file such as `setup.cfg`; none if it is not there."""
-    parser = ConfigParser(interpolation=None, strict=False)
+    parser = configparser.ConfigParser(interpolation=None, strict=False)
     try:
         parser.read(path, "utf-8")
-    except (ValueError, OSError):
+    except (configparser.Error, ValueError, OSError):
         return {}
     return {name: parser[name] for name in parser.sections()}
 

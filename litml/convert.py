@@ -5,7 +5,7 @@ import ast
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import count, groupby
+from itertools import groupby
 
 from litml.cells import (
     COMMENTS,
@@ -13,13 +13,14 @@ from litml.cells import (
     DirectiveError,
     bound_names,
     check_directive,
+    parse_code,
     read_directives,
     split_head,
 )
 from litml.dissect import is_same_code
 from litml.export import Chunk, Share
 from litml.nbdev import MARKS, drop_quarto_form, named_module
-from litml.notebook import Cell, Location, Notebook
+from litml.notebook import CELL_ID, Cell, Location, Notebook, free_name
 from litml.pieces import Span, find_spans
 from litml.project import Nbdev, Project
 
@@ -159,7 +160,7 @@ def convert_heads(
 def calls_only(body: str) -> bool:
     """Does code do nothing but import from nbdev and call its exporter?"""
     try:
-        nodes = ast.parse(
+        nodes = parse_code(
             re.sub(r"^\s*!\s*nbdev_export\s*$", "", body, flags=re.M)
         ).body
     except SyntaxError:
@@ -236,7 +237,7 @@ def rename_cells(notebook: Notebook, taken: set[str]) -> Iterator[Change]:
     for cell, directives in zip(notebook.cells, said, strict=True):
         if cell.kind != "code" or not directives.keys() & set(MARKS):
             continue
-        valid = re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", cell.id)
+        valid = CELL_ID.fullmatch(cell.id)
         if valid and cell.id not in taken and ids.count(cell.id) == 1:
             taken.add(cell.id)
             continue
@@ -244,8 +245,7 @@ def rename_cells(notebook: Notebook, taken: set[str]) -> Iterator[Change]:
             cell.id,
             re.sub(r"[^\w-]", "-", cell.id, flags=re.ASCII)[:58] or "cell",
         )
-        numbered = (f"{stem}-{n}" for n in range(2, 10**6))
-        cell.data["id"] = next(i for i in numbered if i not in {*taken, *ids})
+        cell.data["id"] = free_name(stem, {*taken, *ids})
         ids[ids.index(old)] = cell.id
         taken.add(cell.id)
         yield Change(Location(notebook.name, old), f"its id is `{cell.id}` now")
@@ -265,7 +265,7 @@ def find_doubles(chunks: Iterable[Chunk]) -> Iterator[tuple[Chunk, frozenset[str
 def split_body(body: str, names: frozenset[str]) -> Iterator[tuple[str, bool]]:
     """Yield the code in parts that all or none define `names`, and whether they do."""
     lines, start = body.split("\n"), 0
-    spans = find_spans(ast.parse(body).body)
+    spans = find_spans(parse_code(body).body)
 
     def defines(span: Span) -> bool:
         return bool(names & {*bound_names(ast.Module([*span.nodes], []))})
@@ -292,8 +292,7 @@ def split_cell(cell: Cell, names: frozenset[str], ids: list[str]) -> list[Cell]:
         text = "\n".join([*above, body])
         part.source = INTERNAL.sub(r"\1exporti", text, count=1) if doubled else text
         if parts and "id" in cell.data:
-            fresh = (f"{cell.id}-{n}" for n in count(2))
-            part.data["id"] = next(one for one in fresh if one not in ids)
+            part.data["id"] = free_name(cell.id, ids)
             ids.append(part.id)
         parts.append(part)
     for part in parts[:-1]:

@@ -6,13 +6,13 @@ import io
 import json
 import re
 import tokenize
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import takewhile
 
+from litml.cells import parse_code
 from litml.export import assemble, check_module, read_share, render_module
-from litml.notebook import LitmlError, Location, parse_notebook
+from litml.notebook import LitmlError, Location, free_name, parse_notebook
 from litml.pieces import Piece, cut, find_spans, mark_of
 from litml.project import Project, default_module
 
@@ -44,7 +44,7 @@ def without_all(text: str) -> tuple[str, frozenset[str]] | None:
     lines = text.split("\n")
     found = [
         (span, names)
-        for span in find_spans(ast.parse(text).body)
+        for span in find_spans(parse_code(text).body)
         if len(span.nodes) == 1 and (names := read_all(span.nodes[0])) is not None
     ]
     if len(found) != 1:
@@ -71,9 +71,7 @@ def is_same_code(text: str, other: str) -> bool:
 
     `__all__` may stand elsewhere and in another order, if both have the same names.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        trees = [ast.parse(one) for one in (text, other)]
+    trees = [parse_code(one) for one in (text, other)]
     if ast.dump(trees[0]) == ast.dump(trees[1]):
         return True
     names = [take_all(tree) for tree in trees]
@@ -146,7 +144,7 @@ def list_drafts(text: str) -> Iterator[Draft]:
     for source, own_all in [(plain[0] if plain else None, False), (text, True)]:
         if source is not None:
             pieces = cut(source, public)
-            docstring = ast.get_docstring(ast.parse(text), clean=False)
+            docstring = ast.get_docstring(parse_code(text), clean=False)
             if docstring is not None:
                 titled = tuple(drop_docstring(pieces))
                 yield Draft(titled, docstring, public, own_all)
@@ -164,8 +162,7 @@ class Ids:
     def take(self, wish: str) -> str:
         """Return an id like `wish` that nobody has."""
         stem = re.sub(r"[^a-zA-Z0-9_-]+", "-", wish).strip("-")[:60] or "cell"
-        ids = (f"{stem}-{n}" if n > 1 else stem for n in range(1, 10**6))
-        found = next(one for one in ids if one not in self.taken)
+        found = free_name(stem, self.taken)
         self.taken.add(found)
         return found
 
@@ -256,7 +253,7 @@ def set_up(source: Source, project: Project) -> Iterator[tuple[str, str]]:
     """Yield id and source of cells that tell litml and the kernel about the module."""
     if default_module(project, project.root / source.notebook) != source.module:
         yield "default-exp", f"#| default_exp {source.module}"
-    imports = ast.walk(ast.parse(source.text))
+    imports = ast.walk(parse_code(source.text))
     if any(isinstance(node, ast.ImportFrom) and node.level for node in imports):
         package = [project.package_dir.name, *source.module.split(".")[:-1]]
         yield (

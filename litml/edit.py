@@ -9,6 +9,7 @@ from litml.notebook import Cell, LitmlError, Location, Notebook
 
 __all__ = [
     "merge_text",
+    "common_ends",
     "Piece",
     "Edit",
     "Conflict",
@@ -44,6 +45,18 @@ def merge_text(base: str, ours: str, theirs: str) -> str | None:
     return "\n".join([*merged, *lines[at:]])
 
 
+# %% common_ends
+def common_ends(one: Sequence[object], other: Sequence[object]) -> tuple[int, int]:
+    """Return how many items two sequences share at the start, and then at the end."""
+    top, end = 0, min(len(one), len(other))
+    while top < end and one[top] == other[top]:
+        top += 1
+    below = 0
+    while below < end - top and one[-1 - below] == other[-1 - below]:
+        below += 1
+    return top, below
+
+
 # %% Hunk
 @dataclass(frozen=True, slots=True)
 class Hunk:
@@ -55,19 +68,10 @@ class Hunk:
 
 
 def hunks(base: list[str], edited: list[str]) -> list[Hunk]:
-    """Return what changed from the base to the edited lines.
-
-    What both have at their ends is set aside: many equal lines, as in a table, would
-    take the matcher minutes.
-    """
+    """Return what changed from the base to the edited lines."""
     from difflib import SequenceMatcher  # not needed if one side did nothing
 
-    top, end = 0, min(len(base), len(edited))
-    while top < end and base[top] == edited[top]:
-        top += 1
-    below = 0
-    while below < end - top and base[-1 - below] == edited[-1 - below]:
-        below += 1
+    top, below = common_ends(base, edited)
     old, new = base[top : len(base) - below], edited[top : len(edited) - below]
     matcher = SequenceMatcher(None, old, new, autojunk=False)
     return [

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from litml.cells import parse_code
 from litml.pieces import cut
 
 __all__ = ["find_examples"]
@@ -56,7 +57,7 @@ def read_tests(raw: bytes) -> Iterator[Example]:
     """Yield the tests of a file that can stand alone; none if it is not Python."""
     try:
         text = importlib.util.decode_source(raw)
-        body = ast.parse(text).body
+        body = parse_code(text).body
         table = symtable.symtable(text, "tests", "exec")
     except (SyntaxError, ValueError):
         return

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from zlib import crc32
 
-from litml.cells import read_directives, split_head
+from litml.cells import parse_code, read_directives, split_head
 from litml.edit import Conflict, Edit, Piece, apply_edits, merge_text, plan_edits
 from litml.export import Chunk, Module
-from litml.notebook import Cell, LitmlError, Location, Notebook
+from litml.notebook import CELL_ID, Cell, LitmlError, Location, Notebook
 from litml.parts import (
     ModuleText,
     Part,
@@ -187,7 +187,7 @@ def without_comments(text: str, unwanted: set[str]) -> tuple[str, list[str]]:
     if unwanted.isdisjoint(lines):
         return text, []
     inside: set[int] = set()
-    for node in ast.parse(text).body:
+    for node in parse_code(text).body:
         inside.update(range(first_line(node) - 1, last_line(node)))
     outside = [i for i, line in enumerate(lines) if i not in inside]
     dropped = {i: lines[i] for i in outside if lines[i] in unwanted}
@@ -436,7 +436,7 @@ def free_id(pair: Pair, text: str, taken: set[str]) -> str:
     wanted = next(named, "code" if not is_imports(text) else "imports")
     wanted = wanted.strip("_").replace("_", "-")
     count = 0
-    while wanted in taken or not re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", wanted):
+    while wanted in taken or not CELL_ID.fullmatch(wanted):
         wanted = f"{crc32(f'{pair.name} {count} {text}'.encode()):08x}"
         count += 1
     return wanted
@@ -444,7 +444,7 @@ def free_id(pair: Pair, text: str, taken: set[str]) -> str:
 
 def is_imports(text: str) -> bool:
     """Does the code hold imports only?"""
-    nodes = ast.parse(text).body
+    nodes = parse_code(text).body
     return all(isinstance(node, ast.Import | ast.ImportFrom) for node in nodes)
 
 
@@ -478,7 +478,7 @@ def gone_names(pair: Pair, base: Mapping[str, str]) -> dict[str, str]:
 
 def imported_names(text: str) -> set[str]:
     """Return the names that code imports at its top level."""
-    nodes = ast.parse(text).body
+    nodes = parse_code(text).body
     imports = [one for one in nodes if isinstance(one, ast.Import | ast.ImportFrom)]
     return {alias.asname or alias.name for one in imports for alias in one.names}
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from litml.canonical import OddFile, fill_ids, load_tree
-from litml.cells import assigned
+from litml.cells import assigned, parse_code
 from litml.export import MARKER, Chunk, Share, read_share
 from litml.files import Transaction, locked
-from litml.notebook import LitmlError, Location, Notebook
+from litml.notebook import LitmlError, Location, Notebook, free_name
 from litml.package import make_report, start_run
 from litml.patch import read_patch
 from litml.project import ConfigError, Project
@@ -49,7 +49,7 @@ def is_random(cell_id: str) -> bool:
 # %% find_names
 def find_names(code: str) -> Iterator[str]:
     """Yield names for a cell with this code, the best first."""
-    body = ast.parse(code).body
+    body = parse_code(code).body
     chunk = Chunk("", "", 1, "", code)
     defined: list[str] = []
     for node in body:
@@ -71,10 +71,8 @@ def find_names(code: str) -> Iterator[str]:
 def choose_id(chunk: Chunk, taken: set[str]) -> str | None:
     """Return a readable id for a chunk's cell, or None if nothing suggests one."""
     names = ["imports"] if chunk.is_imports else list(find_names(chunk.code))
-    if not names:
-        return None
-    numbered = (f"{names[0]}-{number}" for number in range(2, len(taken) + 3))
-    return next(name for name in [*names, *numbered] if name not in taken)
+    free = [name for name in names if name not in taken]
+    return free[0] if free else free_name(names[0], taken) if names else None
 
 
 # ## The ids of a notebook

@@ -2,7 +2,6 @@
 """Show a notebook as plain text, and take the edited text back into it."""
 
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from litml.edit import (
 from litml.files import Transaction, locked, make_state, replace_file, state_dir
 from litml.mend import definitions, mend_markers, name_cell
 from litml.notebook import (
+    CELL_ID,
     Cell,
     LitmlError,
     Location,
@@ -93,11 +93,16 @@ def cell_pieces(notebook: Notebook) -> list[Piece]:
     ids = [cell.id for cell in notebook.cells]
     for id in ids:
         at = Location(notebook.name, id)
-        if not re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", id):
-            raise LensError("a cell's id has letters, digits, `-` and `_` only", at=at)
+        refuse_id(id, at)
         if ids.count(id) > 1:
             raise LensError("two cells have this id", at=at, hint="rename one of them")
     return [make_piece(cell.id, cell.kind, cell.source) for cell in notebook.cells]
+
+
+def refuse_id(id: str, at: Location) -> None:
+    """Raise if nbformat allows no cell to have this id."""
+    if not CELL_ID.fullmatch(id):
+        raise LensError("a cell's id has letters, digits, `-` and `_` only", at=at)
 
 
 # %% follow_cells
@@ -473,8 +478,7 @@ def insert_cell(
     at = Location(notebook.name, id)
     if kind not in ("code", "markdown", "raw"):
         raise LensError(f"no kind of cell: `{kind}`", at=at, hint=suggest(kind, KINDS))
-    if not re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", id):
-        raise LensError("a cell's id has letters, digits, `-` and `_` only", at=at)
+    refuse_id(id, at)
     place = notebook.cells.index(find_cell(notebook, after)) + 1 if after else 0
     notebook.cells.insert(place, new_cell(Piece(id, source, kind), source, notebook))
     return id

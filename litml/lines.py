@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from litml.edit import Hunk, hunks, touch
+from litml.edit import Hunk, common_ends, hunks, touch
 
 __all__ = [
     "MergedText",
@@ -108,12 +108,7 @@ def merge_lines(
 def mark(region: Region, base: list[str] | None, size: int) -> Iterator[str]:
     """Yield a region's lines, those of both sides between markers."""
     ours, theirs = region.ours, region.theirs
-    top, end = 0, min(len(ours), len(theirs))
-    while top < end and ours[top] == theirs[top]:
-        top += 1
-    below = 0
-    while below < end - top and ours[-1 - below] == theirs[-1 - below]:
-        below += 1
+    top, below = common_ends(ours, theirs)
     yield from ours[:top]
     yield "<" * size + " ours"
     yield from ours[top : len(ours) - below]

@@ -8,7 +8,7 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
-from litml.edit import Piece
+from litml.edit import Piece, common_ends
 
 __all__ = [
     "match_cells",
@@ -119,12 +119,7 @@ def common_order(
     """Return the places of what two sequences have in common, in order."""
     from difflib import SequenceMatcher  # only when ids leave something open
 
-    top, end = 0, min(len(left), len(right))
-    while top < end and left[top] == right[top]:
-        top += 1
-    below = 0
-    while below < end - top and left[-1 - below] == right[-1 - below]:
-        below += 1
+    top, below = common_ends(left, right)
     shift = len(right) - len(left)
     pairs = [(i, i) for i in range(top)]
     pairs += [(i, i + shift) for i in range(len(left) - below, len(left))]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise, takewhile
 
-from litml.notebook import Location
+from litml.notebook import Location, free_name
 from litml.view import LensError, Section, trim
 
 __all__ = ["name_cell", "mend_markers"]
@@ -209,10 +209,7 @@ def name_cell(source: str, kind: str, taken: Iterable[str]) -> str:
         words = re.findall(r"[a-z0-9]+", first.lower())
         names = ["-".join(words[:4])]
     stem = names[0].strip("_").replace("_", "-")[:50] or kind
-    known, number = set(taken), 1
-    while (name := stem if number == 1 else f"{stem}-{number}") in known:
-        number += 1
-    return name
+    return free_name(stem, set(taken))
 
 
 # %% mend_markers

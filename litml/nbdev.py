@@ -5,12 +5,18 @@ would.
 
 import ast
 import re
-import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from litml.cells import Directive, is_patch, listed, read_directives, split_head
+from litml.cells import (
+    Directive,
+    is_patch,
+    listed,
+    parse_code,
+    read_directives,
+    split_head,
+)
 from litml.export import (
     Chunk,
     ExportError,
@@ -167,9 +173,7 @@ def chunk_names(chunk: Chunk) -> tuple[str, ...]:
     if chunk.code.lstrip().startswith(("%", "!")):
         return ()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return tuple(nbdev_names(ast.parse(chunk.code)))
+        return tuple(nbdev_names(parse_code(chunk.code)))
     except SyntaxError:
         return ()
 

@@ -4,7 +4,7 @@
 import json
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from json.encoder import encode_basestring, encode_basestring_ascii
 from pathlib import Path
@@ -16,6 +16,8 @@ __all__ = [
     "NotebookError",
     "suggest",
     "Cell",
+    "CELL_ID",
+    "free_name",
     "Notebook",
     "parse_notebook",
     "read_notebook",
@@ -125,6 +127,19 @@ def derive_ids(cells: list[Cell]) -> None:
             stem = f"{zlib.crc32(cell.source.encode(errors='replace')):08x}"
             seen[stem] = seen.get(stem, 0) + 1
             cell.derived_id = stem if seen[stem] == 1 else f"{stem}-{seen[stem]}"
+
+
+# %% free_name
+CELL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")  # nbformat's schema
+
+
+def free_name(stem: str, taken: Container[str]) -> str:
+    """Return the stem, or if it is taken the stem and the first number that is free."""
+    name, number = stem, 1
+    while name in taken:
+        number += 1
+        name = f"{stem}-{number}"
+    return name
 
 
 # ## A notebook

@@ -3,7 +3,6 @@
 
 import ast
 import re
-import warnings
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TypeGuard
 
-from litml.cells import split_head
+from litml.cells import parse_code, split_head
 from litml.notebook import Cell, LitmlError, Location, Notebook
 from litml.text import read_source
 
@@ -91,10 +90,8 @@ def parse_module(text: str, name: str) -> ast.Module:
 
 @lru_cache(maxsize=8)  # base, edited and new text of a module are each asked for often
 def parse_quietly(text: str) -> ast.Module:
-    """Parse a module's text without its warnings; nobody may change the tree."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return ast.parse(text)
+    """Parse a module's text without warnings; nobody may change the tree."""
+    return parse_code(text)
 
 
 # %% refuse_conflicts

@@ -5,11 +5,11 @@ import ast
 import builtins
 import json
 import re
-import warnings
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from litml.cells import parse_code
 from litml.export import Chunk
 
 __all__ = ["grow_classes", "Ungrown", "ADDED", "ungrow", "trace_line"]
@@ -65,7 +65,7 @@ def read_patch(node: ast.stmt, chunk: Chunk) -> Patch | None:
     return None
 
 
-# %% first_annotation
+# %% is_false
 def is_false(node: ast.expr) -> bool:
     """Is it the word `False`?"""
     return isinstance(node, ast.Constant) and node.value is False
@@ -257,7 +257,7 @@ def find_grown(starts: Sequence[tuple[int, Chunk]]) -> list[Grown]:
     classes: dict[str, Grown] = {}
     bound = set(dir(builtins))
     for index, (line, chunk) in enumerate(starts):
-        for node in parse(chunk.code).body:
+        for node in parse_code(chunk.code).body:
             if isinstance(node, ast.ClassDef) and index >= count_top(starts):
                 own = frozenset(name for one in node.body for name in names_bound(one))
                 if node.body[0].lineno > node.lineno:
@@ -301,13 +301,6 @@ def names_bound(node: ast.stmt) -> set[str]:
         elif isinstance(one, Function | ast.ClassDef):
             found.add(one.name)
     return found
-
-
-def parse(code: str) -> ast.Module:
-    """Parse code that is known to be sound, without its warnings."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return ast.parse(code)
 
 
 # ## The block
@@ -363,7 +356,7 @@ def make_frame(
 ) -> Insert:
     """Return what stands above all classes: the names that the blocks use."""
     top = starts[: count_top(starts)]
-    trees = [parse(chunk.code) for _, chunk in top]
+    trees = [parse_code(chunk.code) for _, chunk in top]
     bound = {name for tree in trees for one in tree.body for name in names_bound(one)}
     said = "\n".join(line for block in blocks for line in block.lines)
     lines = [] if "TYPE_CHECKING" in bound else [FRAME]
@@ -372,7 +365,7 @@ def make_frame(
     if top:
         below = top[-1][0] + top[-1][1].code.count("\n")
     else:
-        tree = parse(text)
+        tree = parse_code(text)
         title = tree.body[0] if ast.get_docstring(tree) is not None else None
         below = (title and title.end_lineno) or 1
     return Insert(below, ("", *lines) if lines else ())
@@ -393,7 +386,10 @@ def grow_classes(
         return text, list(starts)
     codes = [chunk.code for _, chunk in starts]
     bound = {
-        name for code in codes for one in parse(code).body for name in names_bound(one)
+        name
+        for code in codes
+        for one in parse_code(code).body
+        for name in names_bound(one)
     }
     lazy = any("annotations" in line for code in codes for line in find_future(code))
     blocks = [make_block(one, bound, lazy) for one in grown]

@@ -4,13 +4,13 @@
 import ast
 import re
 import textwrap
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from litml.cells import bound_names
+from litml.cells import bound_names, parse_code
 from litml.export import is_import
+from litml.parts import first_line
 
 __all__ = ["Piece", "Span", "find_spans", "mark_of", "cut"]
 
@@ -67,8 +67,7 @@ def find_spans(body: Iterable[ast.stmt]) -> list[Span]:
     """Return the lines of each statement; those that share a line are one span."""
     spans: list[Span] = []
     for node in body:
-        decorators = getattr(node, "decorator_list", [])
-        start = min(one.lineno for one in [node, *decorators]) - 1
+        start = first_line(node) - 1
         kind = kind_of(node) if spans or not is_text(node) else "docstring"
         span = Span(kind, start, node.end_lineno or start, (node,))
         if spans and start < spans[-1].end:
@@ -98,9 +97,7 @@ def read_heading(lines: list[str]) -> str | None:
 def is_code(text: str) -> bool:
     """Is the text of a comment code that was switched off, rather than words?"""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            body = ast.parse(text).body
+        body = parse_code(text).body
     except (SyntaxError, ValueError):
         return False
     words = (ast.Name, ast.Constant, ast.Tuple)
@@ -230,7 +227,7 @@ def cut(text: str, public: frozenset[str] | None = None) -> list[Piece]:
     `public` are the names in the module's `__all__`, which are kept apart from others.
     """
     lines = text.split("\n")
-    spans = find_spans(ast.parse(text).body)
+    spans = find_spans(parse_code(text).body)
     groups: list[Span | str] = []
     end = 0
     for span in spans:

@@ -8,7 +8,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -182,8 +182,7 @@ def open_project(root: Path) -> Project | None:
     if "litml" in tool:
         config = parse_config(subtable(tool, "litml"))
         package = config.package or find_package(root, data)
-        values = {name: getattr(config, name) for name in Config.__slots__}
-        return Project(root, Config(**{**values, "package": package}))
+        return Project(root, replace(config, package=package))
     if "nbdev" in tool:
         return from_pyproject(root, data)
     ini = root / "settings.ini"

@@ -3,16 +3,15 @@
 
 import ast
 import re
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import groupby
 
-from litml.cells import is_patch
+from litml.cells import is_patch, parse_code
 from litml.edit import Piece
-from litml.parts import Part, parse_quietly
+from litml.parts import Part, first_line, last_line, parse_quietly
 
 __all__ = [
     "Statement",
@@ -52,17 +51,14 @@ def read_statements(text: str) -> tuple[Statement, ...]:
     Statements on one line count as one.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            nodes = ast.parse(text).body
+        nodes = parse_code(text).body
     except (SyntaxError, ValueError):
         return ()
     lines = text.split("\n")
     found: list[Statement] = []
     for node in nodes:
-        decorators = getattr(node, "decorator_list", [])
-        start = min([node.lineno, *(one.lineno for one in decorators)]) - 1
-        names, end = frozenset(bound(node)), node.end_lineno or node.lineno
+        start, end = first_line(node) - 1, last_line(node)
+        names = frozenset(bound(node))
         if found and start < found[-1].end:
             last = found.pop()
             found.append(Statement(last.names | names, last.start, end, False))

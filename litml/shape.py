@@ -3,11 +3,11 @@
 
 import ast
 import re
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 
+from litml.cells import parse_code
 from litml.dissect import read_all
 from litml.patch import ungrow
 
@@ -48,9 +48,7 @@ def flatten(node: ast.stmt) -> None:
 # %% read_shape
 def read_shape(text: str, path: str, package: str) -> Shape:
     """Read the shape of a module at `path` below the package; raises `SyntaxError`."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        tree = ast.parse(ungrow(text).text)
+    tree = parse_code(ungrow(text).text)
     docstring = re.sub(r"\s*Docs: http\S+\s*$", "", ast.get_docstring(tree) or "")
     names = frozenset(name for node in tree.body for name in read_all(node) or ())
     tree.body = [node for node in tree.body if not is_framing(node)]

@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import count
 from pathlib import Path
 
 from litml.adopt import rehearse
@@ -22,7 +21,14 @@ from litml.export import Share, quote, read_share
 from litml.files import Transaction, locked, state_dir
 from litml.git import GitError, run_git
 from litml.nbdev import docstring_rule, variable_docstring
-from litml.notebook import Cell, LitmlError, Location, Notebook, parse_notebook
+from litml.notebook import (
+    Cell,
+    LitmlError,
+    Location,
+    Notebook,
+    free_name,
+    parse_notebook,
+)
 from litml.package import export_project
 from litml.project import Config, Project, list_notebooks, open_project, scan
 from litml.settings import Facts, flags_of, merge_settings, read_settings
@@ -174,8 +180,7 @@ def insert_below(
     cell.source = f"#| export\n{code}"
     if "id" in cell.data:
         taken = {cell.id for cell in notebook.cells}
-        ids = (f"{id}-{n}" if n > 1 else id for n in count(1))
-        cell.data["id"] = next(one for one in ids if one not in taken)
+        cell.data["id"] = free_name(id, taken)
     notebook.cells.insert(i + below, cell)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from litml.notebook import (
+    CELL_ID,
     Cell,
     Location,
     Notebook,
@@ -108,7 +109,7 @@ def name_cells(cells: Sequence[Cell]) -> None:
     titles = [cell.metadata.get("title", "") for cell in cells]
     for cell, title in zip(cells, titles, strict=True):
         name = cell.metadata.get("id", title if titles.count(title) == 1 else "")
-        if re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", str(name)):
+        if CELL_ID.fullmatch(str(name)):
             cell.data["id"] = str(name)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from litml.cells import parse_code
 from litml.notebook import Cell, Location, Notebook
 
 __all__ = [
@@ -94,7 +95,7 @@ def is_module(name: str | None, gone: Gone) -> bool:
 def parse_cell(source: str) -> ast.Module | None:
     """Parse a cell with its magics left out; None if it is not Python."""
     try:
-        return ast.parse(re.sub(r"(?m)^[ \t]*[%!].*$", "", source))
+        return parse_code(re.sub(r"(?m)^[ \t]*[%!].*$", "", source))
     except (SyntaxError, ValueError):
         return None
 

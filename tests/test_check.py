@@ -413,7 +413,7 @@ def test_sheets_do_not_stay(project: Sandbox) -> None:
         ("setup.cfg", "[metadata]\nname = %(x)s\n", []),
         ("pyproject.toml", "[tool.pyright]\n", ["pyright"]),
         ("pyrightconfig.json", "{}", ["pyright"]),
-        ("pyproject.toml", "[tool\n", []),
+        ("setup.cfg", "no section\n", []),
         ("pyproject.toml", "", []),
     ],
 )
