@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from litml.train.device import TrainError
+from litml.train.loop import evaluating
 
 __all__ = [
     "Kind",
@@ -437,7 +438,6 @@ def token_loss(scores: Tensor, targets: Tensor) -> Tensor:
 
 # ## Generating
 # %% generate
-@torch.no_grad()
 def generate(
     model: Transformer,
     prompt: Tensor,  # (batch, time)
@@ -453,17 +453,16 @@ def generate(
     if model.config.kind == "encoder" or not prompt.shape[1]:
         why = "a prompt of no token" if not prompt.shape[1] else "an encoder"
         raise TransformerError(f"nothing can be generated from {why}")
-    context, training = model.config.context, model.training
-    model.eval()
-    memory = None if source is None else model.encode(source)
-    tokens, new, caches = prompt, prompt[:, -context:], make_caches(model)
-    for _ in range(count):
-        if caches[0].length + new.shape[1] > context:
-            new, caches = tokens[:, -(context // 2 or 1) :], make_caches(model)
-        scores = model.decode(new, memory, caches=caches)[:, -1]  # (batch, vocabulary)
-        new = choose(scores, temperature, top, generator)
-        tokens = torch.cat([tokens, new], dim=1)
-    model.train(training)
+    context = model.config.context
+    with evaluating(model):
+        memory = None if source is None else model.encode(source)
+        tokens, new, caches = prompt, prompt[:, -context:], make_caches(model)
+        for _ in range(count):
+            if caches[0].length + new.shape[1] > context:
+                new, caches = tokens[:, -(context // 2 or 1) :], make_caches(model)
+            scores = model.decode(new, memory, caches=caches)[:, -1]
+            new = choose(scores, temperature, top, generator)  # (batch, 1)
+            tokens = torch.cat([tokens, new], dim=1)
     return tokens
 
 

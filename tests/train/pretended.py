@@ -119,7 +119,7 @@ def compute(operation: Any, args: Any, kwargs: Any) -> Any:
     note_wait(name, args, kwargs, far, target)
     near = [one.near if isinstance(one, Far) else one for one in flat]
     near_args, near_kwargs = tree_unflatten(near, form)
-    if target:
+    if target == NAME:
         near_kwargs["device"] = DEVICE
     stays = isinstance(args[0], Far) if name == "copy_" else far and target != "cpu"
     if not stays and target != NAME:
