@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import Future, wait
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import litml.watch
 from litml.channels import Channels
+from litml.early import kernel_env, make_home
 from litml.notebook import LitmlError
 from litml.outcome import (
     COLORS,
@@ -38,9 +38,6 @@ if TYPE_CHECKING:
     from jupyter_client.manager import AsyncKernelManager
 
 __all__ = [
-    "OURS",
-    "kernel_env",
-    "make_home",
     "KernelError",
     "make_manager",
     "Process",
@@ -65,30 +62,6 @@ __all__ = [
 
 
 # ## The process
-# %% kernel_env
-OURS = ("MPLBACKEND", "LITML_PROJECT")
-
-
-def kernel_env(base: Mapping[str, str], paths: Sequence[Path]) -> dict[str, str]:
-    """Return the environment of a kernel that can import from `paths`."""
-    env = {
-        name: value
-        for name, value in base.items()
-        if name not in OURS and not name.startswith("PYTEST_")
-    }
-    places = [*map(str, paths), base.get("PYTHONPATH", "")]
-    return env | {"PYTHONPATH": os.pathsep.join(place for place in places if place)}
-
-
-# %% make_home
-def make_home() -> Path:
-    """Make a private folder for a kernel's sockets and its log."""
-    place = tempfile.gettempdir()
-    if os.name == "posix" and len(place) > 60:
-        place = "/tmp"
-    return Path(tempfile.mkdtemp(prefix="litml-", dir=place))
-
-
 # %% KernelError
 class KernelError(LitmlError):
     """A kernel that is not installed, or does not start."""
@@ -104,6 +77,8 @@ def make_manager(name: str, home: Path) -> "AsyncKernelManager":
     from jupyter_client.kernelspec import NATIVE_KERNEL_NAME, NoSuchKernel
     from jupyter_client.manager import AsyncKernelManager
 
+    from litml.guarded import guard
+
     file = str(home / "connection.json")
     manager = AsyncKernelManager(kernel_name=name, connection_file=file)
     if os.name == "posix":
@@ -117,6 +92,8 @@ def make_manager(name: str, home: Path) -> "AsyncKernelManager":
         raise KernelError(message, hint=hint) from error
     if spec and manager.kernel_name == NATIVE_KERNEL_NAME:
         spec.argv[0] = sys.executable  # not whatever a user once registered
+    if spec:
+        guard(manager, spec, home)
     return manager
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from jupyter_client.connect import KernelConnectionInfo
-from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 from litml.channels import stir
+from litml.guarded import GuardedProvisioner
 from litml.notebook import LitmlError
 from litml.project import find_project
 from litml.warm import Forked, ForkError, fits, get_server
@@ -70,7 +70,7 @@ def choose_warmth(folder: Path, env: Mapping[str, str]) -> Warmth:
 
 # ## The class
 # %% WarmProvisioner
-class WarmProvisioner(LocalProvisioner):
+class WarmProvisioner(GuardedProvisioner):
     """Launches kernels of our own Python by forking, and others as ever."""
 
     async def launch_kernel(

@@ -1,0 +1,126 @@
+# Exported from nbs/10_guard.ipynb. Edit either side, then run `litml sync`.
+"""A process that ends a kernel when the program that has started it is gone."""
+
+import json
+import os
+import select
+import signal
+import sys
+import time
+from contextlib import suppress
+
+__all__ = [
+    "MARK",
+    "find_marked",
+    "kill_kernel",
+    "open_process",
+    "await_end",
+    "read_request",
+    "stand_guard",
+    "main",
+]
+
+
+# ## Who is killed
+# %% find_marked
+MARK = "LITML_KERNEL"
+
+
+def find_marked(mark: str) -> list[int]:
+    """Return the processes with this mark in the environment they began with."""
+    entry, found = f"{MARK}={mark}".encode(), []
+    for name in os.listdir("/proc") if sys.platform == "linux" else ():
+        with suppress(OSError):
+            if name.isdecimal():
+                with open(f"/proc/{name}/environ", "rb") as file:
+                    if entry in file.read().split(b"\0"):
+                        found.append(int(name))
+    return found
+
+
+# %% kill_kernel
+def kill_kernel(kernel: int, mark: str) -> None:
+    """Kill a kernel's process group, and whatever has its mark."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(kernel, signal.SIGKILL)
+    for _ in range(200):
+        if not (found := find_marked(mark)):
+            break
+        for process in found:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        time.sleep(0.005)
+
+
+# ## When
+# %% open_process
+def open_process(process: int) -> list[int]:
+    """Return a descriptor that is readable when a process has ended, or none."""
+    with suppress(AttributeError, OSError):
+        return [os.pidfd_open(process)]
+    return []
+
+
+def await_end(kernel: int, files: list[int]) -> None:
+    """Wait until one of the descriptors is readable, or the kernel has ended."""
+    seconds = None if len(files) > 1 else 1.0
+    while not select.select(files, [], [], seconds)[0]:
+        try:
+            os.kill(kernel, 0)
+        except ProcessLookupError:
+            return
+
+
+# ## What it is told
+# %% read_request
+def read_request(line: int) -> dict[str, object]:
+    """Return what is asked for; no program is started if nobody asks any more."""
+    text = b""
+    while not text.endswith(b"\n"):
+        if not (part := os.read(line, 1 << 16)):
+            sys.exit("nobody wants this kernel any more")
+        text += part
+    request: dict[str, object] = json.loads(text)
+    return request
+
+
+# ## The program
+# %% stand_guard
+def stand_guard(kernel: int, line: int, request: dict[str, object]) -> None:
+    """Wait for the end of a kernel, or of who wants it; then see that all is ended."""
+    files = [line, *open_process(kernel), *open_process(os.getppid())]
+    if os.fork():
+        return
+    os.setsid()
+    os.chdir("/")
+    for output in (1, 2):
+        os.dup2(0, output)
+    if os.fork():
+        os._exit(0)
+    try:
+        await_end(kernel, files)
+        kill_kernel(kernel, str(request["mark"]))
+        if home := str(request["home"]):
+            import shutil
+
+            select.select([line], [], [])
+            shutil.rmtree(home, ignore_errors=True)
+    finally:
+        os._exit(0)
+
+
+def main() -> None:
+    """Become the kernel that is asked for, with a guard."""
+    line = os.dup(0)
+    request = read_request(line)
+    os.dup2(os.open(os.devnull, os.O_RDWR), 0)
+    stand_guard(os.getpid(), line, request)
+    os.wait()
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
+        signal.signal(number, signal.SIG_DFL)
+    os.environ[MARK] = str(request["mark"])
+    words = [str(word) for word in request["words"]]  # type: ignore[attr-defined]
+    try:
+        os.execvp(words[0], words)
+    except OSError as error:
+        sys.exit(f"{words[0]}: {error.strerror}")
