@@ -98,7 +98,7 @@ def store_updates(
                 cell.data["outputs"] = fresh
         with Transaction(state) as transaction:
             transaction.stage(path, notebook.to_bytes())
-            transaction.commit()
+            transaction.commit({path: notebook.raw})
 
 
 # ## What is left out

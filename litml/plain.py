@@ -219,7 +219,8 @@ def sync_plain_edits(root: str) -> list[Location] | None:
             transaction.stage(notes / RECORD, dump_record(record))
             if not all(is_untouched(one, Path(root), record) for one in found):
                 return None
-            transaction.commit()
+            notebooks = [one.notebook for one in found]
+            transaction.commit({Path(root, one.name): one.raw for one in notebooks})
             leave_stamps(found, root, notes, record)
     except (LitmlError, OSError, ValueError):
         return None

@@ -233,7 +233,7 @@ def run_one(path: Path, arguments: Namespace, policy: Policy, project: Project) 
         state = state_dir(project.root)
         with locked(state), Transaction(state) as transaction:
             transaction.stage(path, save_outputs(notebook, run).to_bytes())
-            transaction.commit()
+            transaction.commit({path: notebook.raw})
         settle(project.root, [path.resolve()])
     if run.failed is None:
         print(f"passed: {notebook.name}, {len(run.cells)} cells")

@@ -9,7 +9,7 @@ from typing import Any
 
 from litml.canonical import OddFile, load_tree, write_tree
 from litml.clean import clean_tree, parse_policy
-from litml.files import Transaction, locked, state_dir
+from litml.files import Overtaken, Transaction, locked, state_dir
 from litml.git import settle
 from litml.notebook import LitmlError
 from litml.package import export_project
@@ -55,7 +55,10 @@ def clean_file(path: Path, project: Project) -> bool:
     state = state_dir(project.root)
     with locked(state), Transaction(state) as transaction:
         changed = transaction.stage(path, write_tree(tree))
-        transaction.commit()
+        try:
+            transaction.commit({path: raw})
+        except Overtaken:
+            return False  # a later save, which is cleaned in its turn
     return changed
 
 

@@ -131,16 +131,20 @@ def read_module(run: Run, target: str) -> str:
         line = error.object.count(b"\n", 0, error.start) + 1
         at, hint = Location(name, line=line), "save the file as UTF-8"
         raise SyncError(f"not UTF-8: {error.reason}", at=at, hint=hint) from error
-    if "\r" in text:
-        line = text[: text.index("\r")].count("\n") + 1
-        hint = "delete it, or write `\\r` if it is in a string"
-        raise SyncError(
-            "a lone carriage return", at=Location(name, line=line), hint=hint
-        )
     if not text.strip():
         hint = "is it being written just now? `litml export --force` makes it anew"
         raise SyncError("the module is empty", at=Location(name), hint=hint)
+    refuse_lone_returns(text, name)
     return text
+
+
+def refuse_lone_returns(text: str, name: str) -> None:
+    """Raise if there is a carriage return that ends no line."""
+    if "\r" in text:
+        line = text[: text.index("\r")].count("\n") + 1
+        hint = "delete it, or write `\\r` if it is in a string"
+        at = Location(name, line=line)
+        raise SyncError("a lone carriage return", at=at, hint=hint)
 
 
 def refuse_merging(ours: Module, before: str) -> None:

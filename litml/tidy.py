@@ -183,7 +183,7 @@ def clean_project(
             else:
                 at = Location(project.name_of(path))
                 report.problems.append(NotebookError("changed while clean ran", at=at))
-        transaction.commit()
+        transaction.commit({path: raw for path, raw, _ in written})
     return report
 
 
