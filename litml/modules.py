@@ -20,7 +20,6 @@ from litml.git import (
     keep_filtered,
     list_index,
     read_blobs,
-    read_committed,
     run_git,
 )
 from litml.hooks import has_filter, read_text
@@ -28,10 +27,9 @@ from litml.notebook import LitmlError
 from litml.package import (
     PackageError,
     Run,
+    committed_base,
+    committed_bytes,
     export_project,
-    exported_from,
-    read,
-    render_target,
     start_run,
 )
 from litml.project import Project, find_project
@@ -183,16 +181,8 @@ def parents_of(folder: Path, commit: str) -> list[str]:
 # %% was_exported
 def was_exported(run: Run, target: str, commit: str) -> bool:
     """Was a file, in a commit, what the notebooks of that commit export to?"""
-    root = run.project.root
-    path = run.project.name_of(run.path_of(target))
-    [module] = read_committed(root, [path], commit).values() or [b""]
-    names = exported_from(module)
-    blobs = read_committed(root, names, commit)
-    try:
-        parts = [read(run, name, blobs[name]) for name in names if name in blobs]
-        return not module or render_target(run, target, parts)[0].encode() == module
-    except LitmlError:
-        return False
+    is_empty = not committed_bytes(run, target, commit)
+    return is_empty or committed_base(run, target, commit) is not None
 
 
 def has_no_edit(run: Run, target: str, commit: str) -> bool:

@@ -6,7 +6,6 @@ or nothing.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from litml.files import (
     move_notes,
     state_dir,
 )
+from litml.git import read_committed
 from litml.notebook import LitmlError, Location, Notebook
 from litml.project import (
     TEXTS,
@@ -38,12 +38,12 @@ from litml.record import (
     checksum,
     dump_base,
     dump_record,
+    exported_from,
     exporter_files,
     find_generated,
     is_same,
     load_record,
     look,
-    read_committed,
     record_key,
     refresh,
 )
@@ -227,11 +227,11 @@ def may_replace(run: Run, target: str, there: bytes) -> bool:
 
 
 # %% committed_base
-def committed_base(run: Run, target: str) -> Base | None:
+def committed_base(run: Run, target: str, commit: str = "HEAD") -> Base | None:
     """Return a target as committed, if the committed notebooks export to just that."""
-    module = committed_bytes(run, target)
-    names = exported_from(module)
-    blobs = read_committed(run.project.root, names)
+    module = committed_bytes(run, target, commit)
+    names = exported_from(module.decode(errors="replace"))
+    blobs = read_committed(run.project.root, names, commit)
     if not names or len(blobs) < len(names):
         return None
     try:
@@ -244,19 +244,12 @@ def committed_base(run: Run, target: str) -> Base | None:
     return Base(tuple(ids), text)
 
 
-def committed_bytes(run: Run, target: str) -> bytes:
+def committed_bytes(run: Run, target: str, commit: str = "HEAD") -> bytes:
     """Return the file of a target as committed; nothing if it is not."""
     if run.notes_dir.name == ".litml":  # there is no git
         return b""
     path = run.project.name_of(run.path_of(target))
-    return read_committed(run.project.root, [path]).get(path, b"")
-
-
-def exported_from(data: bytes) -> list[str]:
-    """Return the notebooks that the first line of an exported file names."""
-    text = data.decode(errors="replace")
-    header = re.match(r"(?:#|<!--) Exported from (.+?)\. Edit ", text)
-    return header[1].split(", ") if header else []
+    return read_committed(run.project.root, [path], commit).get(path, b"")
 
 
 # ## What is written

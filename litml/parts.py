@@ -13,6 +13,7 @@ from typing import TypeGuard
 
 from litml.cells import parse_code, split_head
 from litml.notebook import Cell, LitmlError, Location, Notebook
+from litml.record import exported_from
 from litml.text import read_source
 
 __all__ = [
@@ -177,10 +178,9 @@ def split_module(
 
 def read_header(line: str, name: str) -> tuple[str, ...]:
     """Return the notebooks that a module's first line names."""
-    header = re.match(r"# Exported from (.+?)\. Edit either side", line)
-    if not header:
+    if not (notebooks := exported_from(line)):
         raise ModuleError("not exported by litml", at=Location(name, line=1))
-    return tuple(header[1].split(", "))
+    return notebooks
 
 
 # %% take_docstring
@@ -310,11 +310,10 @@ def locate(root: Path, module: Path, line: int) -> Location | None:
     """
     try:
         text = module.read_text("utf-8")
-        header = re.match(r"# Exported from (.+?)\. Edit either side", text)
-        notebooks = [read_source(root / one, one) for one in header[1].split(", ")]  # type: ignore[index]
-    except (OSError, UnicodeDecodeError, LitmlError, TypeError):
+        notebooks = [read_source(root / one, one) for one in exported_from(text)]
+    except (OSError, UnicodeDecodeError, LitmlError):
         return None
-    if not 1 <= line <= text.count("\n") + 1:
+    if not (notebooks and 1 <= line <= text.count("\n") + 1):
         return None
     if "TYPE_CHECKING" in text:
         from litml.patch import trace_line

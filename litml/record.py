@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Collection
@@ -173,6 +174,12 @@ def find_generated(package: Path, known: Collection[str] = ()) -> set[str]:
     return found
 
 
+def exported_from(text: str) -> tuple[str, ...]:
+    """Return the notebooks that the first line of an exported file names."""
+    header = re.match(r"(?:#|<!--) Exported from (.+?)\. Edit ", text)
+    return tuple(header[1].split(", ")) if header else ()
+
+
 # ## The base of an edit
 # %% Base
 @dataclass(frozen=True, slots=True)
@@ -205,26 +212,3 @@ def load_base(notes: Path, target: str, record: Record) -> Base | None:
     entry = record.files.get(target)
     same = entry and entry.checksum == checksum(base.text.encode())
     return base if same else None
-
-
-# %% read_committed
-def read_committed(
-    root: Path, names: list[str], commit: str = "HEAD"
-) -> dict[str, bytes]:
-    """Return files as they are in a commit, without those that are not there."""
-    import subprocess
-
-    command = ["git", "-C", str(root), "cat-file", "--batch"]
-    asked = "".join(f"{commit}:./{name}\n" for name in names).encode()
-    try:
-        answer = subprocess.run(command, input=asked, capture_output=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return {}
-    found = {}
-    rest = answer.stdout
-    for name in names:
-        head, _, rest = rest.partition(b"\n")
-        if not head.endswith(b" missing"):
-            size = int(head.split()[-1])
-            found[name], rest = rest[:size], rest[size + 1 :]
-    return found
