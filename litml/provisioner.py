@@ -3,21 +3,28 @@
 
 import os
 import signal
-from collections.abc import Mapping
+import socket
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from jupyter_client.connect import KernelConnectionInfo
 
-from litml.channels import stir
+from litml.channels import CHANNELS, stir
 from litml.guarded import GuardedProvisioner
 from litml.notebook import LitmlError
 from litml.project import find_project
 from litml.warm import Forked, ForkError, fits, get_server
 from litml.warmth import Warmth, read_warmth
 
-__all__ = ["ForkedProcess", "choose_warmth", "WarmProvisioner", "find_file"]
+__all__ = [
+    "ForkedProcess",
+    "choose_warmth",
+    "hold_port",
+    "WarmProvisioner",
+    "find_file",
+]
 
 
 # ## A process that looks like one of ours
@@ -68,10 +75,42 @@ def choose_warmth(folder: Path, env: Mapping[str, str]) -> Warmth:
         return Warmth()
 
 
+# ## Ports
+# %% hold_port
+def hold_port(address: str) -> socket.socket:
+    """Return a socket on a free port, which a kernel can use, and nobody is given."""
+    holder = socket.socket()
+    try:
+        holder.bind(("" if address == "*" else address, 0))
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    except OSError:
+        holder.close()
+        raise
+    return holder
+
+
 # ## The class
 # %% WarmProvisioner
 class WarmProvisioner(GuardedProvisioner):
     """Launches kernels of our own Python by forking, and others as ever."""
+
+    held: Sequence[socket.socket] = ()
+
+    async def pre_launch(self, **kwargs: Any) -> dict[str, Any]:
+        """Choose ports, and whatever else is to be done before."""
+        manager = self.parent
+        if manager and manager.cache_ports and not self.ports_cached:
+            self.held = [hold_port(manager.ip) for _ in CHANNELS]
+            for channel, port in zip(CHANNELS, self.held, strict=True):
+                setattr(manager, f"{channel}_port", port.getsockname()[1])
+            self.ports_cached = True
+        return await super().pre_launch(**kwargs)
+
+    def let_go(self) -> None:
+        """Leave the ports to the kernel."""
+        for port in self.held:
+            port.close()
+        self.held = ()
 
     async def launch_kernel(
         self, cmd: list[str], **kwargs: Any
@@ -80,7 +119,9 @@ class WarmProvisioner(GuardedProvisioner):
         try:
             forked = await self.fork(cmd, **kwargs)
         except (ForkError, OSError):
+            self.let_go()  # not every kernel could use them
             return await super().launch_kernel(cmd, **kwargs)
+        self.let_go()
         self.process = ForkedProcess(forked)  # type: ignore[assignment]
         self.pid = self.pgid = forked.group
         self.cwd = kwargs.get("cwd", Path.cwd())

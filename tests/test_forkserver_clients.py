@@ -1,8 +1,11 @@
 """Warm kernels in other hands: any Jupyter client's, and pytest's, several at once."""
 
 import asyncio
+import errno
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -122,6 +125,30 @@ def test_a_kernel_that_dies_is_seen_to_be_dead() -> None:
         return time.monotonic() - begun
 
     talk(work)
+
+
+@pytest.mark.usefixtures("chosen")
+def test_no_other_kernel_is_given_the_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even by a client that tries only those which this one has chosen."""
+    taken: list[OSError] = []
+    fork = warm.ForkServer.fork
+
+    def compete(server: warm.ForkServer, words: list[str], *rest: Any) -> Any:
+        told = json.loads(Path(words[1]).read_text())
+        for name in ("shell_port", "iopub_port", "stdin_port", "hb_port"):
+            with socket.socket() as other, pytest.raises(OSError) as error:
+                other.bind((told["ip"], told[name]))
+            taken.append(error.value)
+        return fork(server, words, *rest)
+
+    monkeypatch.setattr(warm.ForkServer, "fork", compete)
+
+    async def work(manager: AsyncKernelManager, client: Any) -> tuple[str, str]:
+        assert manager.provisioner.held == ()  # type: ignore[union-attr]
+        return await run(client, "print(6 * 7)")
+
+    assert talk(work) == ("ok", "42\n")
+    assert [error.errno for error in taken] == [errno.EADDRINUSE] * 4
 
 
 @pytest.mark.usefixtures("chosen")
