@@ -2,6 +2,7 @@
 """Ask git, and tell it that a notebook it holds has not changed."""
 
 import os
+import subprocess
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -33,8 +34,6 @@ __all__ = [
 @cache
 def local_variables() -> frozenset[str]:
     """Return the names of the variables that tie git to one repository."""
-    import subprocess  # slow to load, and most exports ask git nothing
-
     command = ["git", "rev-parse", "--local-env-vars"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return frozenset(done.stdout.split())
@@ -60,8 +59,6 @@ def run_git(
 
     With `inherit` it is about the repository of the hook that we are run by.
     """
-    import subprocess
-
     command = ["git", "--literal-pathspecs", *words]
     try:
         done = subprocess.run(

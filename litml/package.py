@@ -6,7 +6,7 @@ or nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -20,7 +20,6 @@ from litml.files import (
     move_notes,
     state_dir,
 )
-from litml.git import read_committed
 from litml.notebook import LitmlError, Location, Notebook
 from litml.project import (
     TEXTS,
@@ -231,7 +230,7 @@ def committed_base(run: Run, target: str, commit: str = "HEAD") -> Base | None:
     """Return a target as committed, if the committed notebooks export to just that."""
     module = committed_bytes(run, target, commit)
     names = exported_from(module.decode(errors="replace"))
-    blobs = read_committed(run.project.root, names, commit)
+    blobs = read_commit(run, names, commit)
     if not names or len(blobs) < len(names):
         return None
     try:
@@ -246,10 +245,17 @@ def committed_base(run: Run, target: str, commit: str = "HEAD") -> Base | None:
 
 def committed_bytes(run: Run, target: str, commit: str = "HEAD") -> bytes:
     """Return the file of a target as committed; nothing if it is not."""
-    if run.notes_dir.name == ".litml":  # there is no git
-        return b""
     path = run.project.name_of(run.path_of(target))
-    return read_committed(run.project.root, [path], commit).get(path, b"")
+    return read_commit(run, [path], commit).get(path, b"")
+
+
+def read_commit(run: Run, names: Sequence[str], commit: str) -> dict[str, bytes]:
+    """Return the files that a commit holds; none where there is no git."""
+    if run.notes_dir.name == ".litml":
+        return {}
+    from litml.git import read_committed  # most exports ask git nothing
+
+    return read_committed(run.project.root, names, commit)
 
 
 # ## What is written
