@@ -27,8 +27,7 @@ __all__ = [
     "list_symbols",
     "describe",
     "show",
-    "compare_revisions",
-    "write_changes",
+    "compare_revision",
     "make_changes_page",
     "list_changes",
     "without_members",
@@ -125,7 +124,7 @@ def list_symbols(folder: Path, package: str) -> Iterator[Symbol]:
         name = ".".join(parts).removesuffix(".__init__")
         if not any(part.startswith("_") for part in name.split(".")):
             text = file.read_text("utf-8", errors="replace")
-            yield from read_symbols(text, name, None, library)
+            yield from read_symbols(text, name, library)
 
 
 def describe(breakage: griffe.Breakage) -> str:
@@ -147,34 +146,20 @@ def show(value: object) -> str:
     return f"`{value}`" if value is not None else "nothing"
 
 
-# %% compare_revisions
-def compare_revisions(root: Path, package: str, old: str, new: str = "") -> ApiChanges:
-    """Compare a package at two revisions; without `new`, with the files as they are.
+# %% compare_revision
+def compare_revision(root: Path, package: str, revision: str) -> ApiChanges:
+    """Compare a package at a revision with its files as they are.
 
-    `package` is its folder, `zoo` or `src/zoo`.
-
-    Raises `ApiChangesError` for a revision that git does not know, or one that is
-    without the package.
+    `package` is its folder, `zoo` or `src/zoo`. Raises `ApiChangesError` for a revision
+    that git does not know, or one that is without the package.
     """
-    with tempfile.TemporaryDirectory() as name:
-        before, after = Path(name, "old"), Path(name, "new")
-        unpack_revision(root, package, old, before)
-        if new:
-            unpack_revision(root, package, new, after)
-        else:
-            after = root
-        return compare_folders(before, after, package)
+    with tempfile.TemporaryDirectory() as before:
+        unpack_revision(root, package, revision, Path(before))
+        return compare_folders(Path(before), root, package)
 
 
 # ## The page
-# %% write_changes
-def write_changes(changes: ApiChanges, since: str) -> str:
-    """Return the changes as Markdown, with a title and a summary."""
-    page = make_changes_page(changes, since)
-    body = [block.source for block in page.blocks if isinstance(block, Prose)]
-    return "\n".join([f"# {page.title}", "", f"> {page.summary}", *body]) + "\n"
-
-
+# %% make_changes_page
 def make_changes_page(changes: ApiChanges, since: str) -> Page:
     """Return the changes as a page of the site."""
     added = list(without_members(changes.added))

@@ -14,7 +14,6 @@ __all__ = [
     "name_pages",
     "parts_of",
     "plain",
-    "relative_url",
     "Place",
     "Part",
     "make_parts",
@@ -48,12 +47,6 @@ def parts_of(path: str) -> tuple[str, ...]:
 def plain(part: str) -> str:
     """Return a part of a path without its number; one that is all number stays."""
     return NUMBER.sub("", part) or part
-
-
-# %% relative_url
-def relative_url(page: str, target: str) -> str:
-    """Return the address of `target` from a page; both count from the site's root."""
-    return "../" * page.count("/") + target
 
 
 # ## Sections

@@ -4,7 +4,7 @@ cards in reading order.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from litml.notebook import LitmlError
@@ -33,8 +33,6 @@ __all__ = [
     "Section",
     "Remark",
     "Rendered",
-    "rendered_to_json",
-    "rendered_from_json",
 ]
 
 
@@ -282,22 +280,3 @@ class Rendered:
     texts: tuple[Section, ...] = ()
     remarks: tuple[Remark, ...] = ()
     asked: Mapping[str, str | None] = field(default_factory=dict)
-
-
-# %% rendered_from_json
-def rendered_to_json(rendered: Rendered) -> dict[str, Any]:
-    """Return a rendered page as a tree for JSON."""
-    return asdict(rendered)
-
-
-def rendered_from_json(data: Mapping[str, Any]) -> Rendered:
-    """Read a rendered page back. Raises `PageError` if it is none."""
-    parts = {"headings": Heading, "links": Link, "texts": Section, "remarks": Remark}
-    try:
-        read = {
-            name: tuple(kind(**one) for one in data[name])
-            for name, kind in parts.items()
-        }
-        return Rendered(html=data["html"], asked=dict(data["asked"]), **read)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise PageError(f"not a rendered page: {error!r}") from error

@@ -488,7 +488,7 @@ def make_page(
 
     Raises `PageError`, or another `LitmlError`, naming the cell that is wrong.
     """
-    symbols = read_symbols(module_text, module, None, library) if module_text else ()
+    symbols = read_symbols(module_text, module, library) if module_text else ()
     maker = make_maker(notebook, read_opening(notebook, name), symbols)
     said = read_directives(notebook, tuple(flags), strict=False)
     pairs = zip(notebook.cells, said, strict=True)

@@ -64,12 +64,12 @@ def make_changes(
     """Compare with a tag and keep the page; return its title and summary."""
     from litml.api_changes import (
         ApiChangesError,
-        compare_revisions,
+        compare_revision,
         make_changes_page,
     )
 
     try:
-        changes = compare_revisions(project.root, project.config.package, tag)
+        changes = compare_revision(project.root, project.config.package, tag)
     except ApiChangesError:
         return None  # the package was not there then
     page = make_changes_page(changes, tag)

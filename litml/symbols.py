@@ -78,19 +78,14 @@ def list_members(found: griffe.Class) -> Iterator[griffe.Object]:
 # ## Making symbols
 # %% read_symbols
 def read_symbols(
-    text: str,
-    module: str,
-    cells: Mapping[int, str] | None = None,
-    library: Library | None = None,
+    text: str, module: str, library: Library | None = None
 ) -> tuple[Symbol, ...]:
     """Return what a module defines for others, in the order of its text.
 
-    `cells` are known by the line where they begin; without them, markers tell. The
-    `library` knows other modules of the package: bases, `@delegates`, re-exports.
+    The `library` knows other modules of the package: bases, `@delegates`, re-exports.
     """
     library = library or Library()
-    found = library.add(module, text)
-    starts = dict(find_cells(text) if cells is None else cells)
+    found, starts = library.add(module, text), find_cells(text)
     patched = {one.name: one for one in make_patched(found, library)}
     own = [one for public in list_public(found) for one in walk(public, library)]
     own = [one for one in own if one.name not in patched]

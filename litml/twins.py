@@ -129,8 +129,8 @@ def prose_markdown(source: str, shift: int = 0) -> str:
 
 # ## A twin
 # %% page_markdown
-def page_markdown(page: Page, asked: Mapping[str, str | None] | None = None) -> str:
-    """Return a page as Markdown; with what was `asked` for it, links lead on."""
+def page_markdown(page: Page, asked: Mapping[str, str | None]) -> str:
+    """Return a page as Markdown; links lead where they did when it was rendered."""
     parts = [f"# {page.title}", f"> {page.summary}" if page.summary else ""]
     if page.module:
         parts.append(f"Module `{page.module}`, notebook `{page.notebook}`.")
@@ -140,7 +140,7 @@ def page_markdown(page: Page, asked: Mapping[str, str | None] | None = None) -> 
     for block in page.blocks:
         text = block_markdown(block, up, shift, seen)
         if isinstance(block, Prose | Callout):
-            text = settle_links(attach(text, block.attachments, up), page, asked or {})
+            text = settle_links(attach(text, block.attachments, up), page, asked)
         parts.append(text)
     return "\n\n".join(part for part in parts if part) + "\n"
 

@@ -187,7 +187,7 @@ def render_one(order: Order, shop: Shop, directory: Directory) -> Result:
         if not (shop.out / name).is_file():
             replace_file(shop.out / name, data)
     entries = index_page(f"{page.name}.html", page.title, rendered.texts)
-    html, markdown = smooth(rendered.html), page_markdown(page)
+    html, markdown = smooth(rendered.html), page_markdown(page, rendered.asked)
     content = make_key(html, markdown, repr(entries), repr(page.symbols))
     glances = {symbol.name: glance(symbol).split("\n", 1) for symbol in page.symbols}
     store, path = Store(shop.store), order.source.path

@@ -10,7 +10,6 @@ from litml.navigation import (
     Place,
     make_parts,
     name_pages,
-    relative_url,
     surround,
 )
 
@@ -70,7 +69,3 @@ def test_a_page_does_not_grow_with_its_section() -> None:
     assert max(len(one.listed) for one in around.values()) == NEAREST
     for name, one in around.items():
         assert name in {place.name for place in one.listed}
-
-
-def test_links_are_relative() -> None:
-    assert relative_url("a/b/c", "d/e.html") == "../../d/e.html"

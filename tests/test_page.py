@@ -11,20 +11,13 @@ from litml.page import (
     ApiCard,
     Callout,
     Code,
-    Heading,
-    Link,
     Page,
     PageError,
     Parameter,
     Prose,
-    Remark,
-    Rendered,
-    Section,
     Shown,
     Symbol,
     from_json,
-    rendered_from_json,
-    rendered_to_json,
     to_json,
 )
 
@@ -62,21 +55,6 @@ def test_a_page_comes_back_from_json(page: Page) -> None:
     assert from_json(json.loads(json.dumps(to_json(page)))) == page
 
 
-RENDERED = Rendered(
-    "<p>a</p>",
-    (Heading(2, "A", "a", is_symbol=True),),
-    (Link("x.html", "c", is_image=True, text="x"),),
-    (Section("a", "A", "text"),),
-    (Remark("a formula", "c"),),
-    {"add": None, "file:a.png": "_assets/1.png"},
-)
-
-
-def test_a_rendered_page_comes_back_from_json() -> None:
-    tree = json.loads(json.dumps(rendered_to_json(RENDERED)))
-    assert rendered_from_json(tree) == RENDERED
-
-
 def damage(tree: Any) -> list[Any]:
     """Return the tree without each of its keys, and with each value of another kind."""
     without = [{k: v for k, v in tree.items() if k != key} for key in tree]
@@ -100,6 +78,3 @@ def test_what_was_kept_and_is_damaged_is_one_error() -> None:
     for odd in ([], {}, 3, None, {"blocks": [{"type": "Page"}], "symbols": []}):
         with pytest.raises(PageError):
             from_json(odd)  # type: ignore[arg-type]
-    for key in ("headings", "links", "texts", "remarks", "asked"):
-        with pytest.raises(PageError):
-            rendered_from_json({**rendered_to_json(RENDERED), key: [3]})

@@ -48,6 +48,9 @@ def test_everything_a_page_refers_to_is_there(box: SiteBox) -> None:
             if path and "://" not in path:
                 base = (box.root / "_site" / page).parent
                 assert (base / path).is_file(), (page, url)
+    for page in (name for name in files if name.endswith(".md")):
+        for path in re.findall(r"\]\(([^)#:]+)", files[page].decode()):
+            assert (box.root / "_site" / page / ".." / path).resolve().is_file(), page
 
 
 def test_no_page_asks_another_host_for_anything(box: SiteBox) -> None:

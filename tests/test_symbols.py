@@ -26,7 +26,7 @@ CHAPTERS = [
 def read(
     text: str, module: str = "m", library: Library | None = None
 ) -> dict[str, Symbol]:
-    return {one.name: one for one in read_symbols(text, module, None, library)}
+    return {one.name: one for one in read_symbols(text, module, library)}
 
 
 def names(symbol: Symbol) -> list[str]:

@@ -32,7 +32,8 @@ def test_no_text_gets_out_of_its_fence(text: str) -> None:
 
 def test_a_page() -> None:
     made = page_markdown(
-        page(
+        asked={},
+        page=page(
             Prose("a", "# One\n\n::: {.wide}\nText\n:::\n\n```\n# no heading\n```"),
             ApiCard(ADD),
             ApiCard(ADD),
@@ -45,7 +46,7 @@ def test_a_page() -> None:
             Shown("c", {"data": {"image/png": "AAAA"}}, alt="A plot"),
             Shown("c", {"output_type": "error", "ename": "E", "evalue": "no"}),
             Shown("c", {"data": {"application/x": "?"}}),
-        )
+        ),
     )
     assert made.startswith("# Core\n\n> Sums.\n\nModule `sums.core`")
     assert "\n## One\n" in made and "\n# no heading\n" in made and ":::" not in made

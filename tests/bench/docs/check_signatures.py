@@ -108,7 +108,7 @@ def check(package: str, python: str) -> Score:
     score = Score(package)
     for module, (expected, file) in truth["modules"].items():
         text = Path(file).read_text("utf-8")
-        symbols = {one.name: one for one in read_symbols(text, module, None, library)}
+        symbols = {one.name: one for one in read_symbols(text, module, library)}
         for name, parameters in expected.items():
             symbol = symbols.get(name)
             read = symbol and [one.name for one in symbol.signature_params]
