@@ -340,9 +340,7 @@ def publish_file(
         if attempt < tries:
             time.sleep(pause(attempt, answer.wait))
     if not is_served(index, project, path.name, digest):
-        message = f"{path.name} was not taken in {tries} tries: {answer.reason}"
-        hint = "the same command goes on with this file"
-        raise ReleaseError("E_UPLOAD", message, hint=hint)
+        raise refuse(answer, path.name)
 
 
 def check_artifact(path: Path, digest: str) -> None:
@@ -364,7 +362,11 @@ def is_served(index: Index, project: str, name: str, digest: str) -> bool:
 
 
 def refuse(answer: Answer, name: str) -> ReleaseError:
-    """Return the error for a file that the index does not want."""
+    """Return the error for a file that the index did not take."""
+    if not answer.final:
+        hint = "the same command goes on with this file"
+        message = f"{name} was not taken, again and again: {answer.reason}"
+        return ReleaseError("E_UPLOAD", message, hint=hint)
     if answer.status in (401, 403):
         hint = (
             "set TWINE_USERNAME=__token__ and TWINE_PASSWORD, then the same command;"

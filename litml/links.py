@@ -115,7 +115,7 @@ def check_link(
     url: str,
     ids: Mapping[str, frozenset[str]],
     others: frozenset[str],
-    suggests: bool = True,
+    suggests: bool,
 ) -> Iterator[Finding]:
     """Yield what is wrong with a link or an image of the page at `url`."""
     if link.is_image and not link.text.strip():
@@ -127,17 +127,18 @@ def check_link(
     target = normpath(join(dirname(url), unquote(parts.path))) if parts.path else url
     if target.startswith(".."):
         return  # another version, or whatever else is beside the site
-    if target not in ids:
-        if target not in others and f"{target}/index.html" not in ids:
-            message = f"a link to what is not there: {link.url}"
-            near = suggest(target, ids) if suggests else None
-            yield make_finding(outline, message, link.cell, near)
-        return
     anchor = unquote(parts.fragment)
-    if anchor and anchor not in ids[target]:
-        message = f"a link to a place that is not there: {link.url}"
-        near = suggest(anchor, ids[target]) if suggests else None
-        yield make_finding(outline, message, link.cell, near)
+    if target in others or f"{target}/index.html" in ids:
+        return
+    if target not in ids:
+        what, name, known = "what", target, frozenset(ids)
+    elif anchor and anchor not in ids[target]:
+        what, name, known = "a place that", anchor, ids[target]
+    else:
+        return
+    message = f"a link to {what} is not there: {link.url}"
+    near = suggest(name, known) if suggests else None
+    yield make_finding(outline, message, link.cell, near)
 
 
 # %% check_headings

@@ -68,6 +68,7 @@ __all__ = [
     "fetch_part",
     "Frames",
     "make_frames",
+    "describe_site",
     "write_pages",
     "describe",
     "frame",
@@ -77,6 +78,7 @@ __all__ = [
     "redirect_files",
     "search_files",
     "list_files",
+    "fill_bare",
     "light",
     "build_site",
     "write_versions",
@@ -322,7 +324,25 @@ def make_frames(build: Build) -> Frames:
     """Return what the frames of this build have in common."""
     plan, settings = build.plan, build.plan.settings
     theme = open_theme(plan.project.root / settings.theme if settings.theme else None)
-    site = Site(
+    site = describe_site(plan, theme)
+    folder = f"{plan.project.config.notebooks}/"
+    places = {
+        source.path.removeprefix(folder): Place(facts.name, facts.title, facts.summary)
+        for source, facts, _ in build.pages
+    }
+    parts = make_parts(places, settings.sections)
+    front = next((one for one in places.values() if one.name == "index"), None)
+    titles = [(part.title, part.url) for part in parts]
+    listed = {place.name: repr(place) for place in places.values()}
+    common = make_key(theme.key, repr(site), repr(titles))
+    keys = {"*": common, "": make_key(repr(parts))}
+    return Frames(theme, site, parts, surround(front, parts), listed, keys)
+
+
+def describe_site(plan: Plan, theme: Theme) -> Site:
+    """Return what all frames say about the site."""
+    settings = plan.settings
+    return Site(
         settings.title,
         settings.description,
         settings.language,
@@ -336,18 +356,6 @@ def make_frames(build: Build) -> Frames:
         theme.styles,
         theme.scripts,
     )
-    folder = f"{plan.project.config.notebooks}/"
-    places = {
-        source.path.removeprefix(folder): Place(facts.name, facts.title, facts.summary)
-        for source, facts, _ in build.pages
-    }
-    parts = make_parts(places, settings.sections)
-    front = next((one for one in places.values() if one.name == "index"), None)
-    titles = [(part.title, part.url) for part in parts]
-    listed = {place.name: repr(place) for place in places.values()}
-    common = make_key(theme.key, repr(site), repr(titles))
-    keys = {"*": common, "": make_key(repr(parts))}
-    return Frames(theme, site, parts, surround(front, parts), listed, keys)
 
 
 # %% write_pages
@@ -464,14 +472,11 @@ def search_files(build: Build) -> Iterator[tuple[str, bytes]]:
 
 
 def list_files(build: Build, frames: Frames) -> Iterator[tuple[str, bytes]]:
-    """Yield the files for machines, and the page for what is not there."""
-    from litml.render import write_head
+    """Yield the files for machines, and the pages that are made of no notebook."""
     from litml.twins import llms_full, llms_txt
 
     site, names = frames.site, [facts.name for _, facts, _ in build.pages]
-    sections = {
-        part.title: [light(one) for one in part.places] for part in frames.parts
-    }
+    sections = {part.title: [*map(light, part.places)] for part in frames.parts}
     about = (site.title, site.description)
     yield "llms.txt", llms_txt(*about, sections, site.url).encode()
     twins = (fetch_part(build, source, twin_entry) for source, _, _ in build.pages)
@@ -480,23 +485,21 @@ def list_files(build: Build, frames: Frames) -> Iterator[tuple[str, bytes]]:
     yield "objects.inv", write_inventory(entries, site.title, site.version)
     if site.url:
         yield "sitemap.xml", make_sitemap(site.url, names)
-    known: dict[str, Any] = {
-        "site": site,
-        "parts": frames.parts,
-        "around": None,
-        "contents": (),
-    }
-    page = PageFacts("404", "Not found")
-    root = site_root(site.url or f"/{site.folder}")
-    yield (
-        "404.html",
-        fill(frames.theme, "404.html", page=page, root=root, **known).encode(),
-    )
+    page, root = PageFacts("404", "Not found"), site_root(site.url or f"/{site.folder}")
+    yield "404.html", fill_bare(frames, page, root)
     if "index" not in names:
         page = PageFacts("index", site.title, site.description, "index.html")
-        head = write_head(light(Place("index", site.title, site.description)))
-        text = fill(frames.theme, "index.html", head, page=page, root="", **known)
-        yield "index.html", text.encode()
+        yield "index.html", fill_bare(frames, page, "")
+
+
+def fill_bare(frames: Frames, page: PageFacts, root: str) -> bytes:
+    """Return a page of no notebook: its title and what all pages have."""
+    from litml.render import write_head
+
+    html = write_head(light(Place(page.name, page.title, page.summary)))
+    about: dict[str, Any] = {"site": frames.site, "parts": frames.parts, "page": page}
+    about |= {"root": root, "around": None, "contents": ()}
+    return fill(frames.theme, f"{page.name}.html", html, **about).encode()
 
 
 def light(place: Place) -> Page:
