@@ -24,7 +24,9 @@ __all__ = [
     "write_whole",
     "Entry",
     "PAGE",
+    "BAD",
     "render_page",
+    "count_verdicts",
 ]
 
 
@@ -137,37 +139,70 @@ PAGE = """\
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ title }}: {{ counts }}</title>
 <style>
-:root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif }
-body { max-width: 72rem; margin: 2rem auto; padding: 0 1rem }
-table { border-collapse: collapse; width: 100% }
-td { padding: .15rem .6rem; border-top: 1px solid #8884; vertical-align: top }
-td:last-child { text-align: right; white-space: nowrap }
-pre { overflow-x: auto; padding: .6rem; background: #8882; white-space: pre-wrap }
-.failed, .error { color: #d33 } .passed { color: #2a2 } .skipped { color: #b80 }
+:root { color-scheme: light dark; font: .95rem/1.5 system-ui, sans-serif;
+  --ground: #fff; --ink: #1b1b1b; --line: #d4d4d4; --code: #f2f2f2; --link: #0b57d0;
+  --failed: #b3261e; --passed: #176b2c; --skipped: #7a4f00 }
+@media (prefers-color-scheme: dark) { :root {
+  --ground: #141414; --ink: #e6e6e6; --line: #3d3d3d; --code: #222; --link: #9ab8ff;
+  --failed: #ff8f86; --passed: #7fd894; --skipped: #f0c36c } }
+body { max-width: 72rem; margin: 2rem auto; padding: 0 1rem; overflow-wrap: anywhere;
+  background: var(--ground); color: var(--ink) }
+h1 { margin-bottom: 0 } h2 { display: inline; font-size: 1.15rem }
+a { color: var(--link) } summary { cursor: pointer } section { margin-top: 1.5rem }
+table { border-collapse: collapse; width: 100%; table-layout: fixed; margin-top: .4rem }
+th, td { padding: .2rem .4rem; border-top: 1px solid var(--line);
+  vertical-align: top; text-align: left; font-weight: normal }
+thead th { border: 0; color: var(--ink); opacity: .8; font-size: .85rem }
+.verdict { width: 4.5rem } .time { width: 4.5rem; text-align: right }
+.why td { border: 0; padding-top: 0 }
+pre { margin: .3rem 0; padding: .6rem; background: var(--code); white-space: pre-wrap }
+.failed, .error { color: var(--failed); font-weight: bold }
+.passed { color: var(--passed) } .skipped { color: var(--skipped) }
 </style>
+<main>
 <h1>{{ title }}</h1>
 <p>{{ counts }} in {{ "%.1f" | format(seconds) }} s</p>
-{% for file, entries in files.items() %}
-<h2>{{ file }}</h2>
+{% if failures %}
+<nav aria-label="failures"><ul>
+{% for entry in failures %}
+<li><a href="#failure-{{ loop.index }}">{{ entry.file }}: {{ entry.name }}</a></li>
+{% endfor %}
+</ul></nav>
+{% endif %}
+{% for file, entries, counts, is_open in files %}
+<section>
+<details{{ " open" if is_open }}><summary><h2>{{ file }}</h2> ({{ counts }})</summary>
 <table>
+<thead><tr><th class="verdict" scope="col">verdict</th><th scope="col">test</th>\
+<th class="time" scope="col">time</th></tr></thead>
 {% for entry in entries %}
-<tr>
-<td class="{{ entry.verdict }}">{{ entry.verdict }}</td>
-<td>{{ entry.name }}{% if entry.tries > 1 %} (try {{ entry.tries }}){% endif %}
-{% if entry.verdict == "skipped" %}: {{ entry.text }}
-{% elif entry.text %}<details open><summary>why</summary><pre>{{ entry.text }}</pre>
-{% if entry.artifact %}<a href="{{ entry.artifact }}">the executed notebook</a>{% endif %}
-</details>{% endif %}</td>
-<td>{{ "%.2f" | format(entry.seconds) }} s</td>
+<tr{% if entry in failures %} id="failure-{{ failures.index(entry) + 1 }}"{% endif %}>
+<td class="verdict {{ entry.verdict }}">{{ entry.verdict }}</td>
+<th scope="row">{{ entry.name }}{% if entry.tries > 1 %} (try {{ entry.tries }})\
+{% endif %}{% if entry.verdict == "skipped" %}: {{ entry.text }}{% endif %}</th>
+<td class="time">{{ "%.2f" | format(entry.seconds) }} s</td>
 </tr>
+{% if entry.text and entry.verdict != "skipped" %}
+<tr class="why"><td colspan="3"><pre>{{ entry.text }}</pre>
+{% if entry.artifact %}
+<a href="{{ entry.artifact }}">the executed copy of {{ file }}</a>
+{% endif %}
+</td></tr>
+{% endif %}
 {% endfor %}
 </table>
+</details>
+</section>
 {% endfor %}
+</main>
 </html>
-"""  # noqa: E501
+"""
 
 
 # %% render_page
+BAD = ("failed", "error")
+
+
 def render_page(entries: Sequence[Entry], title: str, seconds: float) -> str:
     """Return the page about a run that took so many seconds; failures come first."""
     from jinja2 import Environment
@@ -175,13 +210,20 @@ def render_page(entries: Sequence[Entry], title: str, seconds: float) -> str:
     files: dict[str, list[Entry]] = {}
     for entry in entries:
         files.setdefault(entry.file, []).append(entry)
-    bad = ("failed", "error")
-    ordered = sorted(
-        files.items(), key=lambda pair: not any(one.verdict in bad for one in pair[1])
-    )
-    kinds = [*bad, "skipped", "passed"]
-    numbers = {kind: sum(one.verdict == kind for one in entries) for kind in kinds}
-    counts = ", ".join(f"{number} {kind}" for kind, number in numbers.items() if number)
+    rows = [
+        (file, found, count_verdicts(found), any(one.verdict in BAD for one in found))
+        for file, found in files.items()
+    ]
+    rows.sort(key=lambda row: not row[3])
+    failures = [one for row in rows for one in row[1] if one.verdict in BAD]
+    counts = count_verdicts(entries) or "no tests"
     template = Environment(autoescape=True, trim_blocks=True).from_string(PAGE)
-    values: dict[str, Any] = {"title": title, "seconds": seconds}
-    return template.render(files=dict(ordered), counts=counts or "no tests", **values)
+    values: dict[str, Any] = {"title": title, "seconds": seconds, "counts": counts}
+    return template.render(files=rows, failures=failures, **values)
+
+
+def count_verdicts(entries: Sequence[Entry]) -> str:
+    """Return how many tests passed, failed and so on, in words."""
+    verdicts = [entry.verdict for entry in entries]
+    kinds = [kind for kind in (*BAD, "skipped", "passed") if kind in verdicts]
+    return ", ".join(f"{verdicts.count(kind)} {kind}" for kind in kinds)

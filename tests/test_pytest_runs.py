@@ -344,6 +344,10 @@ def test_the_copy_of_a_failed_notebook(project: Sandbox) -> None:
     assert (
         'href="failed/nbs/a.ipynb"' in page and "2 failed, 1 skipped, 2 passed" in page
     )
+    for number in (1, 2):
+        assert f'href="#failure-{number}"' in page and f'id="failure-{number}"' in page
+    assert page.count("<details open>") == 2 and page.count("<details>") == 1
+    assert 'id="failure-3"' not in page and page.count("<h1>") == 1
     assert (
         json.loads((project.root / "nbs/a.ipynb").read_bytes())["cells"][2]["outputs"]
         == stored
