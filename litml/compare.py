@@ -33,6 +33,7 @@ __all__ = [
     "PIXELS",
     "Shown",
     "read_output",
+    "decode",
     "make_shown",
     "is_text",
     "join",
@@ -154,7 +155,7 @@ def read_output(output: Output, rule: Rule) -> Shown:
     data = output.get("data", {})
     for kind in PIXELS:
         if kind in data:
-            return Shown(kind, image=base64.b64decode(join(data[kind])))
+            return Shown(kind, image=decode(join(data[kind])))
     if "<table" in (html := join(data.get("text/html", ""))):
         return make_shown("table", "\n".join(read_table(html)), rule)
     plain = ["text/plain", "text/markdown", "text/latex", "text/html", *sorted(data)]
@@ -162,6 +163,14 @@ def read_output(output: Output, rule: Rule) -> Shown:
     value = data.get(kind, "")
     text = value if is_text(value) else json.dumps(value, indent=1, sort_keys=True)
     return make_shown(kind, text, rule)
+
+
+def decode(text: str) -> bytes:
+    """Return the image of an output; if that is damaged, what is no image."""
+    try:
+        return base64.b64decode(text)
+    except ValueError:
+        return text.encode()
 
 
 def make_shown(kind: str, text: str | list[str], rule: Rule) -> Shown:
@@ -233,7 +242,13 @@ def compare_images(stored: bytes, fresh: bytes, rule: Rule) -> str:
     except ImportError:
         names = [hashlib.sha256(one).hexdigest()[:12] for one in (stored, fresh)]
         return f"the bytes differ, {names[0]} and {names[1]}; pixels need Pillow"
-    images = [Image.open(io.BytesIO(one)).convert("RGBA") for one in (stored, fresh)]
+    try:
+        opened = [Image.open(io.BytesIO(one)) for one in (stored, fresh)]
+        images = [image.convert("RGBA") for image in opened]
+    except OSError:
+        return "it differs, and one of the two is damaged"
+    if any(getattr(image, "is_animated", False) for image in opened):
+        return "it moves, and its bytes differ"
     if images[0].size != images[1].size:
         sizes = ["×".join(map(str, image.size)) for image in images]
         return f"its size is {sizes[1]}, and was {sizes[0]}"
