@@ -37,17 +37,7 @@ from litml.project import (
 )
 from litml.text import read_source
 
-__all__ = [
-    "AdoptError",
-    "ModuleFile",
-    "read_module",
-    "FIRST_LINES",
-    "GENERATED",
-    "find_modules",
-    "AdoptReport",
-    "rehearse",
-    "adopt_package",
-]
+__all__ = ["AdoptReport", "rehearse", "adopt_package"]
 
 
 # %% AdoptError

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OddFile",
-    "refuse_doubles",
     "DECODER",
     "load_tree",
     "explain",

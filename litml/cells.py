@@ -12,7 +12,6 @@ from litml.notebook import Cell, LitmlError, Location, Notebook, suggest
 
 __all__ = [
     "Directive",
-    "Head",
     "split_head",
     "head_pattern",
     "DirectiveError",

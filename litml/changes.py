@@ -20,11 +20,6 @@ from litml.git import (
 from litml.hooks import has_filter
 
 __all__ = [
-    "split_words",
-    "is_revision",
-    "Change",
-    "list_changes",
-    "parse_raw",
     "name_range",
     "diff_repository",
     "SUFFIX",

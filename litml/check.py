@@ -30,15 +30,7 @@ from litml.sheet import Sheet, make_sheet
 from litml.text import read_source
 from litml.tidy import list_doubts
 
-__all__ = [
-    "Finding",
-    "TOOLS",
-    "OWN_FILES",
-    "FORMATTERS",
-    "find_tools",
-    "CheckReport",
-    "check_project",
-]
+__all__ = ["Finding", "find_tools", "CheckReport", "check_project"]
 
 
 # %% Finding

@@ -16,7 +16,7 @@ from litml.notebook import LitmlError, Location, free_name, parse_notebook
 from litml.pieces import Piece, cut, find_spans, mark_of
 from litml.project import Project, default_module
 
-__all__ = ["is_same_code", "export_alone", "Source", "DissectError", "dissect"]
+__all__ = ["is_same_code", "Source", "dissect"]
 
 
 # ## The module's own `__all__`

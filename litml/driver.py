@@ -10,19 +10,7 @@ from litml.files import replace_file
 from litml.merge import Merged, merge_notebooks
 from litml.notebook import Cell, Notebook, derive_ids
 
-__all__ = [
-    "load_notebook",
-    "merge_bytes",
-    "wants_base",
-    "merge_as_text",
-    "write_both",
-    "SIGNS",
-    "end_line",
-    "merge_files",
-    "is_notebook",
-    "say",
-    "main",
-]
+__all__ = ["merge_bytes", "wants_base", "main"]
 
 
 # ## Reading

@@ -15,7 +15,6 @@ __all__ = [
     "Conflict",
     "Plan",
     "plan_edits",
-    "EditError",
     "apply_edits",
     "ACTIONS",
 ]

@@ -26,7 +26,6 @@ __all__ = [
     "write_content",
     "PolicyError",
     "find_policy",
-    "Filter",
     "serve",
     "main",
 ]

@@ -14,11 +14,8 @@ __all__ = [
     "DIRECTIVES",
     "WORDS",
     "Front",
-    "FrontError",
-    "find_table",
     "parse_yaml",
     "read_rows",
-    "as_text",
     "read_front",
 ]
 

@@ -21,15 +21,9 @@ __all__ = [
     "RANDOM",
     "is_random",
     "find_names",
-    "choose_id",
-    "Renamed",
-    "rename_cells",
     "IdsReport",
     "name_cells",
     "rename_all",
-    "names_in",
-    "shares_module",
-    "is_json",
 ]
 
 

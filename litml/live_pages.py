@@ -48,19 +48,14 @@ from litml.workshop import LIBRARIES, make_one, render_one
 
 __all__ = [
     "View",
-    "describe_problem",
-    "open_build",
     "LivePages",
     "refresh",
     "export",
     "gather",
     "make",
-    "render",
     "show",
     "compose",
     "put_into",
-    "find_frames",
-    "plain_frames",
     "read_file",
     "find_moved",
     "read_part",
@@ -69,7 +64,6 @@ __all__ = [
     "work_through",
     "PAUSE",
     "NEWS",
-    "keep",
 ]
 
 

@@ -12,14 +12,12 @@ from litml.edit import Piece, common_ends
 
 __all__ = [
     "match_cells",
-    "open_cells",
     "match_ids",
     "SIMILAR",
     "same_text",
     "unique_ids",
     "match_order",
     "common_order",
-    "match_moved",
     "similarity",
     "SHORT",
     "LONG",
@@ -27,9 +25,6 @@ __all__ = [
     "Bag",
     "split_lines",
     "split_words",
-    "match_similar",
-    "gaps",
-    "match_gaps",
 ]
 
 

@@ -14,34 +14,15 @@ from litml.order import Trio, find_moves, find_trios, order_trios
 from litml.rescue import rescue
 
 __all__ = [
-    "merge_values",
-    "merge_tables",
-    "MISSING",
-    "WHOLE",
-    "sort_like",
-    "Versions",
-    "Three",
-    "pick",
-    "choose_results",
-    "results",
-    "merge_cell",
-    "combine_cells",
-    "settle",
     "Clash",
     "find_clash",
     "set_flag",
     "get_flag",
     "drop_flag",
-    "is_kept",
-    "cells_of",
-    "content",
-    "settle_ids",
     "Merged",
     "MergeError",
     "merge_notebooks",
     "merge_frame",
-    "refuse_loss",
-    "count_lines",
 ]
 
 

@@ -35,23 +35,9 @@ from litml.package import (
 from litml.project import Project, find_project
 
 __all__ = [
-    "find_fault",
-    "find_secret",
     "find_staged_faults",
     "find_faults",
     "find_unfiltered",
-    "NOTED",
-    "read_merged",
-    "find_sides",
-    "read_heads",
-    "parents_of",
-    "was_exported",
-    "has_no_edit",
-    "Exported",
-    "export_merged",
-    "LOST",
-    "is_about",
-    "target_of",
     "main",
     "is_under_way",
     "settle_merged",

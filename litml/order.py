@@ -8,17 +8,7 @@ from typing import NamedTuple
 from litml.edit import Piece, moved
 from litml.match import common_order, match_cells, similarity, unique_ids
 
-__all__ = [
-    "Trio",
-    "find_trios",
-    "match_new",
-    "match_named",
-    "is_twin",
-    "DEFINED",
-    "match_twins",
-    "find_moves",
-    "order_trios",
-]
+__all__ = ["Trio", "find_trios", "find_moves", "order_trios"]
 
 
 # ## One cell, three versions

@@ -17,7 +17,6 @@ from litml.record import exported_from
 from litml.text import read_source
 
 __all__ = [
-    "ModuleError",
     "Part",
     "ModuleText",
     "parse_module",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from litml.cells import parse_code
 from litml.export import Chunk
 
-__all__ = ["grow_classes", "Ungrown", "ADDED", "ungrow", "trace_line"]
+__all__ = ["grow_classes", "ADDED", "ungrow", "trace_line"]
 
 
 # ## Reading a patch

@@ -30,10 +30,6 @@ from litml.record import (
 from litml.stamps import find_changed, head_moved, notes_folder, renew_stamps
 
 __all__ = [
-    "find_edits",
-    "SPANNING",
-    "PATCH",
-    "may_grow",
     "sync_plain_edits",
     "is_other_history",
     "find_edited",

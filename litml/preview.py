@@ -30,18 +30,10 @@ from litml.site import Plan
 from litml.theme import HERE
 
 __all__ = [
-    "SCRIPT",
-    "add_script",
-    "make_stub",
-    "find_path",
-    "is_same",
     "Server",
     "Handler",
     "HEADERS",
-    "find_answer",
     "list_events",
-    "list_watched",
-    "stamp",
     "QUIET",
     "LOOK",
     "watch_project",

@@ -14,9 +14,7 @@ from litml.edit import Piece
 from litml.parts import Part, first_line, last_line, parse_quietly
 
 __all__ = [
-    "Statement",
     "read_statements",
-    "split_new",
     "recover_pieces",
     "is_hollow",
     "follow_ids",

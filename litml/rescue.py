@@ -11,15 +11,7 @@ from litml.edit import Piece
 from litml.lines import merge_lines
 from litml.order import Trio
 
-__all__ = [
-    "merge_joined",
-    "merge_split",
-    "cut",
-    "Rescued",
-    "Sides",
-    "rescue",
-    "is_within",
-]
+__all__ = ["Rescued", "Sides", "rescue"]
 
 
 # ## Texts

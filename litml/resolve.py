@@ -21,11 +21,6 @@ from litml.notebook import (
 
 __all__ = [
     "find_open",
-    "SIDES",
-    "resolve_cell",
-    "ResolveError",
-    "check_choice",
-    "merge_again",
     "open_merge",
     "merge_paths",
     "take",

@@ -16,13 +16,7 @@ from litml.package import export_project
 from litml.project import Project, find_project
 from litml.text import is_notebook
 
-__all__ = [
-    "clean_content",
-    "clean_file",
-    "project_of",
-    "has_configuration",
-    "Saver",
-]
+__all__ = ["clean_content", "clean_file"]
 
 
 # ## Before the save

@@ -11,7 +11,7 @@ from litml.cells import parse_code
 from litml.dissect import read_all
 from litml.patch import ungrow
 
-__all__ = ["Shape", "read_shape", "Comparison", "compare_modules"]
+__all__ = ["read_shape", "compare_modules"]
 
 
 # %% Shape

@@ -21,19 +21,7 @@ from litml.render import render_page
 from litml.safe import read_inside
 from litml.theme import open_theme
 
-__all__ = [
-    "page_of",
-    "find_module",
-    "KINDS",
-    "inline_assets",
-    "FRAME",
-    "resolve_nothing",
-    "write_page",
-    "LitmlExporter",
-    "Obey",
-    "LitmlSlidesExporter",
-    "LitmlPdfExporter",
-]
+__all__ = ["LitmlExporter", "Obey", "LitmlSlidesExporter", "LitmlPdfExporter"]
 
 
 # ## The page of a notebook

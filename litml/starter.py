@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from litml.git import Repository
 
 __all__ = [
-    "BOOTSTRAP",
     "SCRIPT",
     "render_starter",
     "STARTER",

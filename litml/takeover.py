@@ -40,14 +40,7 @@ from litml.tooling import (
     find_mentions,
 )
 
-__all__ = [
-    "TakeOverError",
-    "TakeOverReport",
-    "is_stock_setup",
-    "STOCK",
-    "STOCK_LINE",
-    "take_over",
-]
+__all__ = ["take_over"]
 
 
 # %% TakeOverError

@@ -21,7 +21,6 @@ __all__ = [
     "SIGNS",
     "is_notebook",
     "refuse_pairs",
-    "parse_text",
     "parse_source",
     "read_source",
 ]

@@ -4,7 +4,7 @@
 import json
 import sys
 
-__all__ = ["to_text", "write_cell", "UNSEEN", "SPELLED", "main"]
+__all__ = ["main"]
 
 
 # %% to_text

@@ -16,11 +16,6 @@ from litml.secrets import Finding, clean_safely, scan_tree
 
 __all__ = [
     "project_policy",
-    "Change",
-    "explain_change",
-    "changed_keys",
-    "shown_by",
-    "PARTS",
     "list_doubts",
     "find_doubts",
     "wrong_words",
@@ -28,8 +23,6 @@ __all__ = [
     "CleanReport",
     "clean_project",
     "find_files",
-    "clean_files",
-    "clean_file",
 ]
 
 

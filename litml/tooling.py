@@ -7,15 +7,8 @@ import re
 from collections.abc import Callable, Iterator
 
 __all__ = [
-    "convert_workflow",
     "find_mentions",
-    "convert_pre_commit",
-    "REPO",
-    "HOOK",
     "convert_git_hook",
-    "convert_attributes",
-    "DRIVER",
-    "convert_git_config",
     "convert_manifest",
     "converter_of",
 ]

@@ -16,13 +16,7 @@ from litml.run import Policy, make_policy, run_notebook
 from litml.text import read_source
 from litml.warmth import Warmth
 
-__all__ = [
-    "TrialError",
-    "find_packages",
-    "copy_notebooks",
-    "try_notebooks",
-    "try_notebook",
-]
+__all__ = ["TrialError", "try_notebooks", "try_notebook"]
 
 
 # %% TrialError
