@@ -34,6 +34,7 @@ __all__ = [
     "Interrupt",
     "catch_interrupt",
     "Trainer",
+    "check_loader",
     "join_outputs",
     "evaluating",
     "Loop",
@@ -108,6 +109,7 @@ class Trainer(Stepper):
 
     def evaluate(self, loader: Iterable[Any]) -> dict[str, float]:
         """Return the loss and the metrics over a loader; raises `TrainError`."""
+        check_loader(loader)
         device = choose_device(self.device)
         totals = Totals(self.metrics, device)
         batch = None
@@ -127,6 +129,7 @@ class Trainer(Stepper):
 
         Tuples and mappings that the model returns are kept, of whole tensors.
         """
+        check_loader(loader)
         device = choose_device(self.device)
         outputs = []
         with evaluating(self.model):
@@ -138,6 +141,13 @@ class Trainer(Stepper):
         if not outputs:
             raise TrainError("the loader to predict with is empty")
         return join_outputs(outputs)
+
+
+def check_loader(loader: object) -> None:
+    """Raise `TrainError` for data that would be gone through sample by sample."""
+    if isinstance(loader, Tensor) or not isinstance(loader, Iterable):
+        hint = "make_loader(data, batch_size) makes one, and a list of batches is one"
+        raise TrainError(f"a {type(loader).__name__} is no loader", hint)
 
 
 def join_outputs(parts: Sequence[Any]) -> Any:
@@ -246,7 +256,9 @@ class Loop:
     def read_loss(self) -> float:
         """Return the mean loss of the epoch; an empty loader is an error."""
         if not self.train.taken:
-            hint = "an iterator can be gone through once: give a list or a loader"
+            hint = (
+                "an iterator can be gone through once; `drop_last` wants a full batch"
+            )
             raise TrainError(f"the loader was empty in epoch {self.run.epoch}", hint)
         (loss,) = read_means({"": self.seen}, self.trainer.world.total).values()
         before = [one.get("train_loss", 0.0) for one in self.run.history]
@@ -285,6 +297,8 @@ def make_loop(
     if trainer.accumulate < 1:
         raise TrainError(f"accumulate={trainer.accumulate}", "1: each batch is a step")
     check_optimizer(trainer)
+    for loader in (train, [] if valid is None else valid):
+        check_loader(loader)
     device = choose_device(trainer.device)
     run = Run(trainer.model, trainer.optimizer, trainer.schedule, device, epochs)
     run.world = trainer.world

@@ -184,5 +184,7 @@ def read_log(logs: Mapping[str, float], name: str) -> float:
         close = get_close_matches(name, logs, 1)
         known = f"there are {', '.join(logs)}"
         hint = f"did you mean `{close[0]}`?" if close else known
+        if name.startswith("valid_") and "valid_loss" not in logs:
+            hint = "`fit` was given no data for the validation"
         raise StoppingError(f"EarlyStopping: nothing logs `{name}`", hint)
     return logs[name]

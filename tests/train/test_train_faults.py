@@ -28,6 +28,7 @@ from training import (
 
 from litml.train import (
     Checkpoint,
+    EarlyStopping,
     Run,
     Trainer,
     TrainError,
@@ -167,6 +168,28 @@ def test_batches_that_are_not_pairs() -> None:
         for use in (make_trainer().fit, make_trainer().evaluate):
             with pytest.raises(TrainError, match="not a pair"):
                 use([wrong])
+
+
+def test_what_is_no_loader_is_refused_before_the_first_step() -> None:
+    """A data set, or a tensor, would be gone through sample by sample."""
+    trainer = make_trainer()
+    before = weights(trainer)
+    data = torch.utils.data.TensorDataset(X, Y)
+    for call in (
+        lambda: trainer.fit(data),  # type: ignore[arg-type]
+        lambda: trainer.fit(LIST, 5),  # type: ignore[arg-type]
+        lambda: trainer.fit(LIST, data),  # type: ignore[arg-type]
+        lambda: trainer.evaluate(data),  # type: ignore[arg-type]
+        lambda: trainer.predict(X),
+    ):
+        with pytest.raises(TrainError, match=r"no loader\nhint: make_loader"):
+            call()
+    assert same(weights(trainer), before)
+
+
+def test_a_monitored_validation_without_data_for_it() -> None:
+    with pytest.raises(TrainError, match="given no data for the validation"):
+        make_trainer(EarlyStopping()).fit(LIST)
 
 
 def test_a_nan_is_told_and_can_be_stopped_at() -> None:
