@@ -118,7 +118,8 @@ def folder_title(folder: str, places: Sequence[Place]) -> str:
     if first.name.endswith("/index") or first.name == "index":
         return first.title
     words = re.split(r"[_-]+", plain(PurePosixPath(folder).name))
-    return " ".join(words).capitalize()
+    title = " ".join(words)
+    return title[:1].upper() + title[1:]
 
 
 # ## One page's surroundings

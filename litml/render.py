@@ -91,7 +91,9 @@ def render_symbol(card: ApiCard, context: Context, sources: Sources) -> str:
     """Return the card of a symbol as HTML."""
     symbol = card.symbol
     last = context.headings[-1].level if context.headings else 1
-    level = min((4 if "." in symbol.name else 3) + context.shift, last + 1)
+    titles = [one.level for one in context.headings if not one.is_symbol] or [1]
+    level = min(3 + context.shift, titles[-1] + 1) + ("." in symbol.name)
+    level = min(level, last + 1)
     context.headings.append(Heading(level, symbol.name, symbol.name, is_symbol=True))
     card = replace(
         card,

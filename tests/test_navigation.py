@@ -61,6 +61,11 @@ def test_the_order_is_that_of_reading() -> None:
     assert [place.name for place in parts[1].places] == ["b", "c"]
 
 
+def test_a_folder_keeps_its_capitals() -> None:
+    places = {name: Place(name, "") for name in ("API/a", "how_to/b")}
+    assert [part.title for part in make_parts(places, {})] == ["API", "How to"]
+
+
 def test_a_page_does_not_grow_with_its_section() -> None:
     long = make_parts(
         {f"a/{i:04}.ipynb": Place(f"a/{i:04}", "") for i in range(500)}, {}

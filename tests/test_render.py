@@ -309,6 +309,9 @@ def test_levels_step_down_by_one() -> None:
     method = Symbol("A.f", "sums.core", "method", cell="a")
     rendered = render(ApiCard(A), ApiCard(method), Prose("p", "###### Deep"))
     assert [heading.level for heading in rendered.headings] == [2, 3, 4]
+    other = ApiCard(Symbol("g", "sums.core", "function", cell="b"))
+    rendered = render(ApiCard(A), ApiCard(method), other)
+    assert [heading.level for heading in rendered.headings] == [2, 3, 2]
 
 
 def test_parts_of_a_notebook_keep_their_sections() -> None:
