@@ -118,11 +118,11 @@ def tell_origin(path: Path, root: Path) -> str:
     try:
         if path.suffix == ".pth":
             return digest_steps(path.read_text().replace(str(root), ""))
-        origin = json.loads((path / "direct_url.json").read_bytes())
-    except (OSError, ValueError):
+        origin = json.loads((path / "direct_url.json").read_bytes())  # PEP 610
+        is_edited = origin.get("dir_info", {}).get("editable")
+        is_own = origin.get("url") == root.as_uri()
+    except (OSError, ValueError, AttributeError):
         return ""
-    is_edited = origin.get("dir_info", {}).get("editable")
-    is_own = origin.get("url") == root.as_uri()
     return "" if is_edited or is_own else see_file(path / "RECORD").digest
 
 
