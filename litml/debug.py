@@ -3,9 +3,11 @@
 tests.
 """
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from queue import Empty
+from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -55,22 +57,51 @@ class Talk:
         self.ask = ask
         self.write = write
         self.is_alive = is_alive
-        self.has_quit = False
+        self.has_quit = self.is_asking = self.is_interrupted = False
 
     def run(self, code: str = "%debug") -> bool:
         """Run code that asks questions, to its end; True if the person has quit."""
-        request = self.client.execute(code, store_history=False, allow_stdin=True)
-        done = {"status": False, "reply": False}
-        while True:
-            try:  # all of it, or Ctrl-C at the wrong moment ends the tests
-                if all(done.values()) or not self.is_alive():
-                    return self.has_quit
-                self.answer()
+        with self.hearing():
+            request = self.client.execute(code, store_history=False, allow_stdin=True)
+            done: set[str] = set()
+            while len(done) < 2 and self.is_alive():
+                if self.is_interrupted:
+                    self.is_interrupted = False
+                    self.interrupt()
+                question = self.newest_question()
                 for message in self.news():
                     if message["parent_header"].get("msg_id") == request:
-                        self.take(message, done)
-            except KeyboardInterrupt:
-                self.interrupt()
+                        done |= self.take(message)
+                if question and not done:
+                    self.answer(question)
+        return self.has_quit
+
+    @contextmanager
+    def hearing(self) -> Iterator[None]:
+        """Have Ctrl-C noted where it would raise; only the main thread hears it."""
+        if current_thread() is not main_thread():
+            yield
+            return
+        before = signal.signal(signal.SIGINT, self.hear)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def hear(self, *_: object) -> None:
+        """Note a Ctrl-C, or drop the line that is being typed."""
+        if self.is_asking:
+            self.is_asking = False
+            raise KeyboardInterrupt
+        self.is_interrupted = True
+
+    def newest_question(self) -> str | None:
+        """Return the prompt of the last question that was asked, if there is one."""
+        prompt = None
+        with suppress(Empty):
+            while True:
+                prompt = self.client.get_stdin_msg(timeout=0)["content"]["prompt"]
+        return prompt
 
     def news(self) -> list[dict[str, Any]]:
         """Return what has come on the other two channels, waiting a little for it."""
@@ -87,35 +118,29 @@ class Talk:
         message: dict[str, Any] = self.client.get_shell_msg(timeout=timeout)
         return message
 
-    def take(self, message: dict[str, Any], done: dict[str, bool]) -> None:
-        """Write what is to be written, and note what is done."""
+    def take(self, message: dict[str, Any]) -> set[str]:
+        """Write what is to be written; return the kind of a message that ends it."""
         kind, content = message["header"]["msg_type"], message["content"]
         if kind == "stream":
             self.write(content["text"])
         elif kind == "error":
             self.write("\n".join([*content["traceback"], ""]))
-        elif kind == "status":
-            done["status"] |= content["execution_state"] == "idle"
-        elif kind == "execute_reply":
-            done["reply"] = True
+        is_end = kind == "execute_reply" or content.get("execution_state") == "idle"
+        return {kind} if is_end else set()
 
-    def answer(self) -> None:
-        """Answer a question, if there is one and all before it has been shown."""
-        try:
-            question = self.client.get_stdin_msg(timeout=0)["content"]
-        except Empty:
-            return
-        for message in self.news():
-            self.take(message, {"status": False})
-        while True:
+    def answer(self, prompt: str) -> None:
+        """Ask the person, until there is a line, and send it."""
+        line = None
+        while line is None:
             try:
-                line = self.ask(question["prompt"])
-                break
+                self.is_asking, self.is_interrupted = True, False
+                line = self.ask(prompt)
+                self.is_asking = False
             except KeyboardInterrupt:
                 self.write("\n")
             except EOFError:
                 line = "q"
-                break
+        self.is_asking = False
         self.has_quit = line.strip() in QUITS
         self.client.input(line)
 
