@@ -467,8 +467,11 @@ def check_git(project: Project) -> Iterator[Finding]:
     try:
         names = [entry.path for entry in list_index(project.root)]
         faults = find_faults(project.root, names, lambda name: policy)
-    except GitError:
-        return
+    except GitError as error:
+        faults = []
+        if state_dir(project.root).name != ".litml":  # there is a repository
+            message = f"{error.message}; {error.hint}" if error.hint else error.message
+            yield Finding("litml", "git", message, Location(".git"), "warning")
     for name, fault in faults:
         yield Finding("litml", "git", fault, Location(name))
 

@@ -73,9 +73,11 @@ def run_git(
         message = f"git cannot be run in {folder}: {error.strerror}"
         raise GitError(message, hint="is it installed?") from error
     except subprocess.CalledProcessError as error:
-        told = error.stderr.decode(errors="replace").strip().split("\n")[0]
-        message = told.removeprefix("fatal: ").removeprefix("error: ")
-        raise GitError(f"git {words[0]}: {message or error.returncode}") from error
+        told = error.stderr.decode(errors="replace").strip().split("\n")
+        message = told[0].removeprefix("fatal: ").removeprefix("error: ")
+        hint = told[-1].strip() if "safe.directory" in told[-1] else None
+        what = f"git {words[0]}: {message or error.returncode}"
+        raise GitError(what, hint=hint) from error
     return done.stdout
 
 

@@ -50,6 +50,10 @@ def put_block(text: str | None, block: str, shebang: str = "") -> str:
     """
     if text is None:
         return f"{shebang}{BEGIN}{MADE}\n{block}{END}\n"
+    if has_crlf(text):
+        return put_block(text.replace("\r\n", "\n"), block, shebang).replace(
+            "\n", "\r\n"
+        )
     if found := re.search(BLOCK, text):
         new = f"{BEGIN}{found['said']}\n{block}{END}\n"
         return text[: found.start()] + new + text[found.end() :]
@@ -63,6 +67,9 @@ def put_block(text: str | None, block: str, shebang: str = "") -> str:
 
 def take_block(text: str) -> str | None:
     """Return a file's text without our block; nothing if the file was made for it."""
+    if has_crlf(text):
+        left = take_block(text.replace("\r\n", "\n"))
+        return left and left.replace("\n", "\r\n")
     found = re.search(BLOCK, text)
     if not found:
         return text
@@ -71,6 +78,11 @@ def take_block(text: str) -> str | None:
         before = before.removesuffix("\n")
     made = found["said"] == MADE and before + after in ("", SHEBANG)
     return None if made else before + after
+
+
+def has_crlf(text: str) -> bool:
+    """Do all lines end as on Windows, where git may write a checked-out file so?"""
+    return text.count("\r\n") == text.count("\n") > 0
 
 
 SHEBANG = "#!/bin/sh\n"

@@ -351,6 +351,17 @@ def test_a_notebook_that_is_no_file(project: Sandbox) -> None:
     assert link.message == os.strerror(errno.ENOENT)
 
 
+def test_a_repository_that_git_does_not_trust(
+    project: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert check(project).findings == ()
+    project.commit()
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    [found] = check(project).findings
+    assert (found.at.notebook, found.severity) == (".git", "warning")
+    assert "; git config --global --add safe.directory" in found.message
+
+
 def test_a_notebook_of_another_language(project: Sandbox) -> None:
     configure(project, MYPY)
     metadata = {"kernelspec": {"name": "julia", "language": "julia"}}
