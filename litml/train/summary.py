@@ -50,9 +50,9 @@ def watch_batch(model: nn.Module, inputs: Any) -> dict[str, list[str]]:
     ]
     first = next(model.parameters(), None)
     device = torch.device("cpu") if first is None else first.device
-    kept = [] if device.type in ("cpu", "meta") else [device]  # not all that are there
+    kept = [] if device.type in ("cpu", "meta", "mps") else [device]
     try:
-        with evaluating(model), torch.random.fork_rng(kept):
+        with evaluating(model), torch.random.fork_rng(kept, device_type=device.type):
             call_model(model, move(inputs, device))
     except Exception as error:
         name_layer(error, model)
