@@ -12,6 +12,7 @@ from contextlib import suppress
 __all__ = [
     "MARK",
     "find_marked",
+    "read_marks",
     "kill_kernel",
     "open_process",
     "await_end",
@@ -28,14 +29,19 @@ MARK = "LITML_KERNEL"
 
 def find_marked(mark: str) -> list[int]:
     """Return the processes with this mark in the environment they began with."""
-    entry, found = f"{MARK}={mark}".encode(), []
-    for name in os.listdir("/proc") if sys.platform == "linux" else ():
-        with suppress(OSError):
-            if name.isdecimal():
-                with open(f"/proc/{name}/environ", "rb") as file:
-                    if entry in file.read().split(b"\0"):
-                        found.append(int(name))
-    return found
+    names = os.listdir("/proc") if sys.platform == "linux" else []
+    processes = [int(name) for name in names if name.isdecimal()]
+    return [process for process in processes if mark in read_marks(process)]
+
+
+def read_marks(process: int) -> list[str]:
+    """Return the marks of a process; none if it has ended, or is somebody else's."""
+    start = f"{MARK}=".encode()
+    with suppress(OSError), open(f"/proc/{process}/environ", "rb") as file:
+        for entry in file.read().split(b"\0"):
+            if entry.startswith(start):
+                return entry[len(start) :].decode(errors="replace").split()
+    return []
 
 
 # %% kill_kernel
@@ -118,7 +124,7 @@ def main() -> None:
     os.wait()
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
         signal.signal(number, signal.SIG_DFL)
-    os.environ[MARK] = str(request["mark"])
+    os.environ[MARK] = f"{os.environ.get(MARK, '')} {request['mark']}".strip()
     words = [str(word) for word in request["words"]]  # type: ignore[attr-defined]
     try:
         os.execvp(words[0], words)

@@ -160,7 +160,7 @@ import asyncio, os, sys, time
 from jupyter_client.kernelspec import KernelSpec
 from litml.guarded import GuardedProvisioner
 
-words = [sys.executable, "kernel.py", "connection.json"]
+words = [sys.executable, *sys.argv[1:]]
 spec = KernelSpec(argv=words, display_name="Tiny", language="tiny")
 provisioner = GuardedProvisioner(kernel_id="1", kernel_spec=spec)
 provisioner.connection_info = {}
@@ -172,17 +172,17 @@ if not os.fork():  # a copy of the client, which does nothing
         time.sleep(0.05)
     os._exit(0)
 print("launched", flush=True)
-sys.stdin.read()
+time.sleep(600)
 """
+PROGRAM = ["kernel.py", "connection.json"]
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.02, 0.1])
 def test_a_client_may_be_killed_at_once(seconds: float, place: Place) -> None:
     client = subprocess.Popen(
-        [sys.executable, "-c", CLIENT],
+        [sys.executable, "-c", CLIENT, *PROGRAM],
         cwd=place.project.root,
         env=place.env,
-        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
     )
@@ -193,6 +193,16 @@ def test_a_client_may_be_killed_at_once(seconds: float, place: Place) -> None:
     left = place.await_end(but=1)
     assert all("GuardedProvisioner" in command for command in left), left
     (place.project.root / "stop").touch()
+    assert place.await_end() == []
+
+
+def test_a_kernel_that_starts_kernels_takes_them_along(place: Place) -> None:
+    """The guards of the inner ones are killed, too, and may come to nothing."""
+    (place.project.root / "stop").touch()  # here there is no need of copies
+    client = place.start("-c", CLIENT, "-c", CLIENT, *PROGRAM)
+    place.wait_for("started", client)
+    client.kill()
+    client.wait()
     assert place.await_end() == []
 
 
