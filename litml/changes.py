@@ -142,7 +142,7 @@ def is_known(cell: CellDiff) -> bool:
     return bool(named or shared or not cell.lines)
 
 
-# %% read_version
+# %% compare_change
 LINK, MODULE = "120000", "160000"
 
 

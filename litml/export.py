@@ -184,7 +184,7 @@ def make_chunk(
         raise ExportError("both `export` and `exporti`", at=at, hint=hint)
     check_id(cell, at)
     head = split_head(cell.source)
-    code = "\n".join([*head.magics, head.body])
+    code = "\n".join([*head.magics, head.body]).replace("\r\n", "\n")
     module = module_path(project, marks[0].value, at) if marks[0].value else own
     line = head.body_line - len(head.magics)
     chunk = Chunk(notebook.name, cell.id, line, module, code)

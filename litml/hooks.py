@@ -140,7 +140,7 @@ def quote(pattern: str) -> str:
     return f'"{pattern}"' if " " in pattern else pattern
 
 
-# %% hook_block
+# %% hook_line
 HOOKS = ("pre-commit", "pre-merge-commit", "post-commit", "post-merge", "post-rewrite")
 
 

@@ -195,7 +195,7 @@ def is_idle(edits: Iterable[Edit], ids: Sequence[str]) -> bool:
     return order == list(ids)
 
 
-# %% change_cells
+# %% change_kind
 def source_of(cell: Cell | None, piece: Piece) -> str:
     """Return the source for a piece, giving the cell it had the piece's kind."""
     kind, _, source = piece.text.partition("\n")
@@ -362,7 +362,7 @@ def put_back(root: Path, path: Path, notebook: Notebook) -> bool:
             message = "the file was changed by another program just now"
             raise LensError(message, at=Location(notebook.name), hint=hint)
         if is_new:
-            transaction.commit()
+            transaction.commit({path: notebook.raw})
     return is_new
 
 

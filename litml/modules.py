@@ -227,7 +227,7 @@ def target_of(run: Run, name: str) -> str:
 
 
 # ## The hooks
-# %% run_hook
+# %% main
 def main(words: list[str]) -> int:
     """Run as one of git's hooks; the first word is its name."""
     name = words[0]

@@ -63,7 +63,7 @@ def blacken(code: str) -> str:
         return code
 
 
-# %% read_directives_2
+# %% drop_quarto_form
 def drop_quarto_form(
     cell: Cell, said: dict[str, Directive], nbdev: Nbdev
 ) -> dict[str, Directive]:

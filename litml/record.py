@@ -83,7 +83,7 @@ def load_record(path: Path, key: str | None) -> Record:
         return Record(key or "")
 
 
-# %% save_record
+# %% dump_record
 def dump_record(record: Record) -> bytes:
     """Return the text of a record, dated now."""
 

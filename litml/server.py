@@ -120,7 +120,7 @@ class Saver:
             self.log.exception("litml: something went wrong after %s was saved", name)
 
 
-# %% load
+# %% load_jupyter_server_extension
 def _jupyter_server_extension_points() -> list[dict[str, str]]:
     """Tell Jupyter where the extension is."""
     return [{"module": "litml.server"}]

@@ -55,7 +55,7 @@ def read_box(match: re.Match[str]) -> Box:
     return Box(match[1].lower(), title[1] if title else "", text)
 
 
-# %% write_box
+# %% settle_boxes
 def mkdocs_box(box: Box) -> str:
     """Return a callout as an admonition of Python-Markdown."""
     title = f' "{box.title}"' if box.title else ""
@@ -82,7 +82,7 @@ def settle_boxes(markdown: str, write: Callable[[Box], str]) -> str:
 
 
 # ## What the pages are
-# %% configure
+# %% Tree
 @dataclass(frozen=True, slots=True)
 class Tree:
     """What an engine is told: the title of the site, and its sections."""

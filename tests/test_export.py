@@ -18,6 +18,7 @@ from conftest import ENVIRONMENT, Sandbox, code, notebook_bytes, prose
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from litml.notebook import read_notebook
 from litml.package import ExportReport, export_project
 from litml.project import find_project
 
@@ -168,6 +169,20 @@ def test_what_each_form_of_export_gives(project: Sandbox) -> None:
     doc = ast.get_docstring(linear)
     assert doc == 'Fit lines.\n\nMore, with \\ and """ in it.'
     assert "tool" not in ast.dump(linear) and "inner" in ast.dump(linear)
+
+
+def test_line_ends_of_windows_inside_a_cell(project: Sandbox) -> None:
+    """The module has none, and an edit of it finds its way home."""
+    source = "#| export\r\ndef f():\r\n    return 1\r\n"
+    notebook = project.write("00_core.ipynb", code("f", source))
+    project.export()
+    module = project.root / "mylib/core.py"
+    text = module.read_bytes()
+    assert b"\r" not in text
+    module.write_bytes(text.replace(b"return 1", b"return 2"))
+    assert project.litml("sync").stdout == "updated: nbs/00_core.ipynb, cell f\n"
+    assert "return 2" in read_notebook(notebook).cells[0].source
+    assert project.litml("export", "--check").returncode == 0
 
 
 def test_two_notebooks_may_export_into_each_other(project: Sandbox) -> None:
