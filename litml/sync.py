@@ -502,7 +502,7 @@ def sync_edited(sync: Sync, rename: bool) -> SyncReport:
 
 
 def finish(sync: Sync, report: SyncReport, transaction: Transaction) -> SyncReport:
-    """Commit all files along with the record of them."""
+    """Commit all files along with the record; raises `SyncError` if one has changed."""
     run = sync.run
     for name, data in sync.changed.items():
         status = transaction.look(run.paths[name])
@@ -515,8 +515,7 @@ def finish(sync: Sync, report: SyncReport, transaction: Transaction) -> SyncRepo
     try:
         transaction.commit(run.seen)
     except Overtaken as error:
-        overtaken = overtaken_error(run.project.name_of(error.path))
-        return SyncReport(problems=(overtaken,))
+        raise overtaken_error(run.project.name_of(error.path)) from error
     with suppress(OSError):
         leave_stamps(run, record)
     return replace(report, problems=stale)

@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 from test_export import Exported, drawn_cells
 from test_export_faults import Saboteur, posix_only
 
+import litml.files
 import litml.sync
 from litml.cli import main
 from litml.package import export_project
@@ -791,6 +792,28 @@ def test_41_saved_meanwhile(
     assert not core.project.leftovers()
     monkeypatch.undo()
     core.sync(touched="c3")
+
+
+@pytest.mark.parametrize("words", ["sync", "clean"])
+def test_a_notebook_saved_at_the_last_moment(
+    core: Core, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything has been looked at once more, and the journal is being written."""
+    if words == "sync":
+        core.edit(("open(path)\n\n", "open(path, 'rb')\n\n"))
+    else:
+        core.project.write("00_core.ipynb", code("a1b2c3d4", "#| export\nx = 1"))
+    write_journal = litml.files.write_journal
+
+    def save_and_write(*arguments: Any) -> None:
+        write_journal(*arguments)
+        core.notebook.write_bytes(core.notebook.read_bytes() + b" ")
+
+    monkeypatch.setattr(litml.files, "write_journal", save_and_write)
+    raw = core.notebook.read_bytes()
+    said = core.run(words)
+    assert said.code and ": changed " in said.err
+    assert core.notebook.read_bytes() == raw + b" " and not core.project.leftovers()
 
 
 def test_41_saved_before_the_record_is_written(
