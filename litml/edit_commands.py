@@ -132,6 +132,23 @@ def use_utf8() -> None:
             stream.reconfigure(encoding="utf-8", newline="")
 
 
+def write_bytes(path: Path, raw: bytes) -> None:
+    """Write a file as a whole, or not at all; raises `WriteError`.
+
+    A link stays one, and what is no file, as /dev/stdout, is written to.
+    """
+    from litml.files import failed, replace_file
+
+    is_plain = not path.is_symlink() and (path.is_file() or not path.exists())
+    try:
+        if is_plain and path.parent.is_dir():
+            replace_file(path, raw)
+        else:
+            path.write_bytes(raw)
+    except OSError as error:
+        raise failed(path, error) from error
+
+
 def read_text(path: Path | None = None) -> str:
     """Read a text from a file or from stdin; raises `ConfigError` if it is not one."""
     from litml.project import ConfigError
@@ -216,7 +233,7 @@ def run_apply(arguments: Namespace) -> int:
         check=arguments.check,
     )
     if arguments.file and report.view and not arguments.check:
-        arguments.file.write_bytes(report.view.encode())
+        write_bytes(arguments.file, report.view.encode())
     if arguments.json:
         print_apply_json(report)
     else:

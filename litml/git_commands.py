@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from litml.console import FINE, PROBLEMS, Progress, add_json, print_error
+from litml.edit_commands import use_utf8, write_bytes
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser, Namespace
@@ -36,9 +37,9 @@ __all__ = [
     "report_filter",
     "add_merge",
     "run_merge",
-    "write_bytes",
     "add_resolve",
     "run_resolve",
+    "ask",
 ]
 
 
@@ -237,7 +238,6 @@ def diff_two(arguments: Namespace) -> list[NotebookDiff]:
 # %% show_diff_text
 def show_diff_text(diffs: list[NotebookDiff], arguments: Namespace) -> None:
     """Show comparisons in the terminal, or write them to wherever stdout goes."""
-    from litml.edit_commands import use_utf8
     from litml.pager import find_pager, show_text, wants_colour
     from litml.show_diff import show_diffs, show_stat
 
@@ -253,7 +253,6 @@ def write_diff_page(diffs: list[NotebookDiff], arguments: Namespace) -> None:
     """Write comparisons as a page."""
     from litml.changes import name_range
     from litml.diff_page import write_page
-    from litml.edit_commands import use_utf8
     from litml.project import ConfigError
 
     words = [*arguments.words]
@@ -366,16 +365,6 @@ def run_merge(arguments: Namespace) -> int:
     return PROBLEMS if merged.conflicts else FINE
 
 
-def write_bytes(path: Path, raw: bytes) -> None:
-    """Write a file as a whole, or not at all."""
-    from litml.files import failed, replace_file
-
-    try:
-        replace_file(path, raw)
-    except OSError as error:
-        raise failed(path, error) from error
-
-
 # %% add_resolve
 def add_resolve(parser: ArgumentParser) -> None:
     """Add the arguments of `litml resolve`."""
@@ -399,7 +388,7 @@ def run_resolve(arguments: Namespace) -> int:
     if arguments.take:
         take(notebook, arguments.take)
     elif sys.stdin.isatty() and sys.stdout.isatty() and not arguments.json:
-        resolve_asking(notebook, input)
+        resolve_asking(notebook, ask)
     raw = notebook.to_bytes()
     if raw != arguments.notebook.read_bytes():
         write_bytes(arguments.notebook, raw)
@@ -412,3 +401,11 @@ def run_resolve(arguments: Namespace) -> int:
         for name, flag in left.items():
             print(f"{arguments.notebook}, cell {name}: {explain_flag(flag)}")
     return PROBLEMS if left else FINE
+
+
+def ask(question: str) -> str:
+    """Return what a person answers; an end of input, as by Ctrl-D, is `q`."""
+    try:
+        return input(question)
+    except EOFError:
+        return "q"

@@ -102,9 +102,11 @@ def test_words_that_mean_nothing(repository: Repository, word: str, said: str) -
     assert (repository.root / PATH).read_bytes() == before
 
 
-def test_asked_at_a_terminal(repository: Repository) -> None:
+@pytest.mark.parametrize("end", [b"q\n", b"\x04"])
+def test_asked_at_a_terminal(repository: Repository, end: bytes) -> None:
+    """Until one quits, or ends the input by Ctrl-D; what was answered is done."""
     asking, answering = pty.openpty()
-    os.write(asking, b"t\ns\nhm\nb\nq\n")
+    os.write(asking, b"t\ns\nhm\nb\n" + end)
     options = {"stdin": answering, "stdout": answering, "stderr": answering}
     done = subprocess.run(
         [*LITML, "resolve", PATH],
@@ -174,6 +176,10 @@ def test_three_files(tmp_path: Path) -> None:
     again = litml(repository, "merge", *three, "--out", "new.ipynb")
     assert (again.returncode, again.stdout) == (1, "")
     assert (repository.root / "new.ipynb").read_text() == done.stdout
+    link = repository.root / "link.ipynb"
+    link.symlink_to("ours.ipynb")
+    litml(repository, "merge", "base.ipynb", "link.ipynb", "base.ipynb", "-o", link)
+    assert link.is_symlink(), "as /dev/stdout is"
     assert litml(repository, "merge", *three[:2], three[0]).stdout.encode() == to_bytes(
         OURS.tree
     )
