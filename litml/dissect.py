@@ -13,6 +13,7 @@ from itertools import takewhile
 from litml.cells import parse_code
 from litml.export import assemble, check_module, read_share, render_module
 from litml.notebook import LitmlError, Location, free_name, parse_notebook
+from litml.parts import is_all
 from litml.pieces import Piece, cut, find_spans, mark_of
 from litml.project import Project, default_module
 
@@ -23,11 +24,9 @@ __all__ = ["is_same_code", "Source", "dissect"]
 # %% read_all
 def read_all(node: ast.stmt) -> tuple[str, ...] | None:
     """Return the names if the statement is `__all__ = [...]`, a list of strings."""
-    if not isinstance(node, ast.Assign) or len(node.targets) != 1:
+    if not is_all(node):
         return None
-    target, value = node.targets[0], node.value
-    if not isinstance(target, ast.Name) or target.id != "__all__":
-        return None
+    value = node.value
     items = value.elts if isinstance(value, ast.List | ast.Tuple) else [value]
     names = [item.value for item in items if isinstance(item, ast.Constant)]
     if len(names) < len(items) or not all(isinstance(name, str) for name in names):

@@ -282,9 +282,8 @@ def apply_edits(
         index = {cell.id: i for i, cell in enumerate(notebook.cells)}
         here = index.get(edit.piece.id)
         if edit.action == "change" and here is not None:
-            change_cell(
-                notebook.cells[here], source_of(notebook.cells[here], edit.piece)
-            )
+            cell = notebook.cells[here]
+            change_cell(cell, source_of(cell, edit.piece))
         elif edit.action == "delete" and here is not None:
             del notebook.cells[here]
         elif edit.action == "insert":

@@ -21,6 +21,7 @@ __all__ = [
     "Notebook",
     "parse_notebook",
     "read_notebook",
+    "read_file",
 ]
 
 
@@ -205,16 +206,23 @@ def parse_json(raw: bytes, name: str) -> object:
     if not raw.strip():
         hint = "restore it from git, or delete it"
         raise NotebookError("the file is empty", at=at, hint=hint)
+    text = decode(raw, at)
     try:
-        return json.loads(raw.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        message = f"not UTF-8: byte {error.start}, line {line} of the file"
-        raise NotebookError(message, at=at) from error
+        return json.loads(text)
     except RecursionError as error:
         raise NotebookError("JSON nested too deeply to be a notebook", at=at) from error
     except ValueError as error:
         raise explain(error, raw, at) from error
+
+
+def decode(raw: bytes, at: Location) -> str:
+    """Return the text of a file in UTF-8, without its byte order mark."""
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        message = f"not UTF-8: byte {error.start}, line {line} of the file"
+        raise NotebookError(message, at=at) from error
 
 
 # %% explain
@@ -293,12 +301,17 @@ def check_cell(cell: object, index: int, name: str) -> dict[str, Any]:
 # %% read_notebook
 def read_notebook(path: Path, name: str | None = None) -> Notebook:
     """Read the notebook at `path`; `name` is what messages call it."""
+    name = name or str(path)
+    return parse_notebook(read_file(path, name), name)
+
+
+def read_file(path: Path, name: str) -> bytes:
+    """Return the bytes of a file; raises `NotebookError` if the system has none."""
     try:
-        raw = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         reason = error.strerror or str(error)
-        raise NotebookError(reason, at=Location(name or str(path))) from error
-    return parse_notebook(raw, name or str(path))
+        raise NotebookError(reason, at=Location(name)) from error
 
 
 # ### Writing

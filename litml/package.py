@@ -20,7 +20,7 @@ from litml.files import (
     move_notes,
     state_dir,
 )
-from litml.notebook import LitmlError, Location, Notebook
+from litml.notebook import LitmlError, Location, Notebook, read_file
 from litml.project import (
     TEXTS,
     ConfigError,
@@ -347,10 +347,7 @@ def enter(run: Run, name: str, entry: Entry) -> None:
 def read_changed(run: Run, name: str, path: Path) -> set[str]:
     """Read one notebook, stage what is its alone so far, and return its targets."""
     status = look(path)
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise PackageError(str(error.strerror), at=Location(name)) from error
+    raw = read_file(path, name)
     notebook, share = read(run, name, raw)
     targets = targets_of(run, share)
     enter(run, name, Entry(*(status or (0, 0)), checksum(raw), targets))

@@ -350,14 +350,7 @@ SCRUB_MAGICS = "nbdev.scrubmagics:scrub_magics"
 # %% from_settings
 def from_settings(root: Path, ini: Path) -> Project | None:
     """Read the `settings.ini` of an nbdev 2 project; None if it is not nbdev's."""
-    import configparser
-
-    parser = configparser.ConfigParser(delimiters=["="])
-    try:
-        parser.read_string(ini.read_text("utf-8"))
-        table = dict(parser["DEFAULT"])
-    except (configparser.Error, UnicodeDecodeError) as error:
-        raise ConfigError(f"not readable: {error}", at=Location(ini.name)) from error
+    table = read_ini(ini)
     if not {"lib_name", "lib_path", "nbs_path"} & set(table):
         return None
     package = table.get("lib_path") or table.get("repo", root.name).replace("-", "_")
@@ -365,6 +358,18 @@ def from_settings(root: Path, ini: Path) -> Project | None:
     black = table.get("black_formatting", "false").lower() in TRUE_WORDS
     config = Config(table.get("nbs_path") or "nbs", package)
     return Project(root, config, Nbdev(major=2, recursive=recursive, black=black))
+
+
+def read_ini(path: Path) -> dict[str, str]:
+    """Return the values of an ini file's section `DEFAULT`."""
+    import configparser
+
+    parser = configparser.ConfigParser(delimiters=["="])
+    try:
+        parser.read_string(path.read_text("utf-8"))
+        return {key: value.strip() for key, value in parser["DEFAULT"].items()}
+    except (configparser.Error, UnicodeDecodeError) as error:
+        raise ConfigError(f"not readable: {error}", at=Location(path.name)) from error
 
 
 TRUE_WORDS = ("y", "yes", "t", "true", "on", "1")

@@ -3,7 +3,6 @@
 tools read it.
 """
 
-import configparser
 import re
 import shlex
 from collections.abc import Iterator, Mapping
@@ -15,7 +14,7 @@ import tomlkit
 from tomlkit.items import Array, Table
 
 import litml
-from litml.project import Project, find_package, read_toml
+from litml.project import Project, find_package, read_ini, read_toml
 
 __all__ = ["read_settings", "flags_of", "Facts", "merge_settings"]
 
@@ -26,9 +25,7 @@ def read_settings(project: Project) -> dict[str, Any]:
     """Return an nbdev project's settings: a table's values, or an ini file's words."""
     if project.nbdev and project.nbdev.major > 2:
         return dict(read_toml(project.root / "pyproject.toml")["tool"]["nbdev"])
-    parser = configparser.ConfigParser(delimiters=["="])
-    parser.read(project.root / "settings.ini", "utf-8")
-    return {key: value.strip() for key, value in parser["DEFAULT"].items()}
+    return read_ini(project.root / "settings.ini")
 
 
 # %% flags_of
@@ -237,12 +234,13 @@ def project_values(
     yield "urls", dict(list_urls(settings))
 
 
-# %% has_version
-def has_version(project: Project) -> bool:
-    """Does the package's `__init__.py` say its version?"""
+# %% find_version
+def find_version(project: Project) -> str:
+    """Return the line of the package's `__init__.py` that says its version, if any."""
     path = project.package_dir / "__init__.py"
     text = path.read_text("utf-8") if path.is_file() else ""
-    return bool(re.search(r"^__version__\s*=", text, re.MULTILINE))
+    found = re.search(r"^__version__\s*=.*$", text, re.MULTILINE)
+    return found[0] if found else ""
 
 
 # ## Merging
@@ -252,7 +250,7 @@ def add_project(table: Table, settings: Mapping[str, str], project: Project) -> 
     for key, value in project_values(settings, project.root):
         if value and key not in table:
             table[key] = value
-    if "version" not in table and not has_version(project):
+    if "version" not in table and not find_version(project):
         table["version"] = settings.get("version", "0.0.1")
     table.pop("dynamic", None)
     if "version" not in table:

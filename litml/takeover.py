@@ -31,7 +31,13 @@ from litml.notebook import (
 )
 from litml.package import export_project
 from litml.project import Config, Project, list_notebooks, open_project, scan
-from litml.settings import Facts, flags_of, merge_settings, read_settings
+from litml.settings import (
+    Facts,
+    find_version,
+    flags_of,
+    merge_settings,
+    read_settings,
+)
 from litml.shape import compare_modules, read_shape
 from litml.tooling import (
     convert_git_hook,
@@ -154,15 +160,6 @@ def imports_nbdev(notebook: Notebook) -> bool:
 
 
 # ## Cells that nbdev did without
-# %% find_version
-def find_version(project: Project) -> str:
-    """Return the line of the package's `__init__.py` that says its version."""
-    file = project.package_dir / "__init__.py"
-    text = file.read_text("utf-8") if file.is_file() else ""
-    found = re.search(r"^__version__\s*=.*$", text, re.MULTILINE)
-    return found[0] if found else ""
-
-
 # %% insert_below
 def insert_below(
     notebook: Notebook, at: Location, id: str, code: str, *, below: int = 0

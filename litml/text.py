@@ -13,8 +13,10 @@ from litml.notebook import (
     Location,
     Notebook,
     NotebookError,
+    decode,
     derive_ids,
     parse_notebook,
+    read_file,
 )
 
 __all__ = [
@@ -66,12 +68,7 @@ def refuse_pairs(paths: Iterable[Path], root: Path) -> None:
 def decode_text(raw: bytes, name: str) -> str:
     """Return the text of a file, with plain line ends; raises `NotebookError`."""
     at = Location(name)
-    try:
-        text = raw.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        message = f"not UTF-8: byte {error.start}, line {line} of the file"
-        raise NotebookError(message, at=at) from error
+    text = decode(raw, at).replace("\r\n", "\n")
     if conflict := re.search(r"(?m)^(?:<{7}|>{7}) ", text):
         line = text.count("\n", 0, conflict.start()) + 1
         message = f"conflict markers of a git merge, from line {line} of the file"
@@ -134,12 +131,8 @@ def parse_source(raw: bytes, name: str) -> Notebook:
 
 def read_source(path: Path, name: str | None = None) -> Notebook:
     """Read the notebook of any form at `path`; `name` is what messages call it."""
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise NotebookError(reason, at=Location(name or str(path))) from error
-    return parse_source(raw, name or str(path))
+    name = name or str(path)
+    return parse_source(read_file(path, name), name)
 
 
 # ## Writing

@@ -10,7 +10,7 @@ from typing import Any
 from litml.canonical import OddFile, load_tree
 from litml.clean import MARKERS, OUTPUTS, Policy, parse_policy
 from litml.files import Transaction, locked, state_dir
-from litml.notebook import LitmlError, Location, NotebookError, parse_json
+from litml.notebook import LitmlError, Location, NotebookError, parse_json, read_file
 from litml.project import ConfigError, Project, list_notebooks
 from litml.secrets import Finding, clean_safely, scan_tree
 
@@ -202,12 +202,8 @@ def clean_files(
     for count, path in enumerate(paths, start=1):
         name = project.name_of(path)
         try:
-            raw = path.read_bytes()
+            raw = read_file(path, name)
             data = clean_file(raw, name, policy)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            report.problems.append(NotebookError(reason, at=Location(name)))
-            continue
         except NotebookError as error:
             report.problems.append(error)
             continue
