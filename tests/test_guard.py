@@ -26,7 +26,7 @@ signal.signal(signal.SIGHUP, signal.SIG_IGN)
 subprocess.Popen(["sleep", "600"])
 subprocess.Popen(["sleep", "600"], start_new_session=True)
 subprocess.run(["sh", "-c", "setsid sleep 600 &"], stdout=subprocess.DEVNULL)
-open(os.environ["TOLD"] + "/started", "w").close()
+open(f"{os.environ['TOLD']}/started-{os.getpid()}", "w").close()
 time.sleep(600 * (os.environ["DEAF"] == "yes"))
 info = json.load(open(sys.argv[1]))
 session = Session(key=info["key"].encode())
@@ -100,10 +100,12 @@ class Place:
             stderr=subprocess.DEVNULL,
         )
 
-    def wait_for(self, name: str, runner: "subprocess.Popen[bytes]") -> None:
-        """Wait until the kernel has got so far."""
+    def wait_for(
+        self, name: str, runner: "subprocess.Popen[bytes]", kernels: int = 1
+    ) -> None:
+        """Wait until so many kernels have got so far."""
         limit = time.monotonic() + 60
-        while not (self.project.root / name).exists():
+        while len(list(self.project.root.glob(f"{name}*"))) < kernels:
             assert time.monotonic() < limit and runner.poll() is None
             time.sleep(0.01)
 
@@ -137,6 +139,7 @@ def test_a_kernel_that_cares_for_nobody_ends_with_its_runner(
         place.project.write(f"{name}.ipynb", code("a", "wait"), metadata=NAMED)
     deaf = "yes" if moment == "started" else "no"
     runner = place.start("-m", "pytest", "-q", "nbs", DEAF=deaf)
+    place.wait_for("started", runner, kernels=1 if moment == "started" else 2)
     place.wait_for(moment, runner)
     assert len(find_marked(place.mark)) > 3
     runner.send_signal(signum)
