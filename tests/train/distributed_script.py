@@ -204,7 +204,7 @@ CASES: list[Callable[[World, Path], dict[str, Any]]] = [
 ]
 
 if __name__ == "__main__":
-    world, root = open_world("cpu", timeout=60), Path(sys.argv[1])
+    world, root = open_world("cpu", timeout=180), Path(sys.argv[1])
     found = {}
     for case in CASES:
         found[case.__name__] = case(world, root / case.__name__)

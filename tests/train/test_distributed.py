@@ -28,7 +28,7 @@ from litml.train import Checkpoint, Run, TrainError, World, make_loader  # noqa:
 from litml.train.distributed import choose_backend, open_world, share_loader  # noqa: E402
 from litml.train.state import load_weights  # noqa: E402
 
-LIMIT = 120  # seconds; on a busy machine torch alone takes many to import
+LIMIT = 360  # seconds; on a busy machine torch alone takes many to import
 
 
 # Started by torchrun -----------------------------------------------------------------

@@ -186,7 +186,7 @@ def test_in_a_notebook_one_output_is_updated() -> None:
     manager, client = start_new_kernel()
     messages: list[dict[str, Any]] = []
     try:
-        client.execute_interactive(PROGRAM, timeout=60, output_hook=messages.append)
+        client.execute_interactive(PROGRAM, timeout=180, output_hook=messages.append)
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)

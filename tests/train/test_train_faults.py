@@ -464,7 +464,7 @@ def test_killed_while_writing_the_last_good_one_loads(tmp_path: Path) -> None:
         write_state(folder / "last", make_run(1))
         process = get_context("fork").Process(target=write_and_die, args=(folder, call))
         process.start()
-        process.join(60)
+        process.join(180)
         run = make_run(0)
         found = folder / "last" if (folder / "last").exists() else folder / "last.1"
         step = read_state(found, run.world)["step"]

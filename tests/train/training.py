@@ -152,7 +152,7 @@ def train_and_die(folder: Path, kind: str, step: int, **more: Any) -> None:
         target=train, args=(folder, kind, Die(step)), kwargs=more
     )
     process.start()
-    process.join(60)
+    process.join(180)
     assert process.exitcode == -signal.SIGKILL
 
 
