@@ -20,6 +20,7 @@ __all__ = [
     "LOCKS",
     "INSTALLED",
     "digest_environment",
+    "find_packages",
     "list_installed",
     "tell_origin",
     "find_change",
@@ -102,6 +103,19 @@ def digest_environment(root: Path, folders: Sequence[str] = ()) -> str:
         for path in sorted(root.glob(lock))
     ]
     return digest_steps(sys.version, sys.platform, installed, locks)
+
+
+def find_packages(kernel: str) -> list[str]:
+    """Return where packages are for a kernel of another Python; none for our own."""
+    if kernel == "python3":
+        return []
+    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+
+    try:
+        program = Path(KernelSpecManager().get_kernel_spec(kernel).argv[0])
+    except NoSuchKernel:
+        return []
+    return sorted(map(str, program.parent.parent.glob("[lL]ib/**/site-packages")))
 
 
 def list_installed(folder: str, root: Path) -> list[tuple[str, str]]:

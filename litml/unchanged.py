@@ -6,7 +6,7 @@ affect, or this machine's share of them.
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,12 +37,21 @@ from litml.select import (
     digest_environment,
     digest_steps,
     find_change,
+    find_packages,
     name_from,
     see_file,
 )
 from litml.session import BEFORE, measure_codes, shared_of
 
-__all__ = ["name_of", "digest_of", "Book", "Wanted", "read_wanted", "Chooser"]
+__all__ = [
+    "name_of",
+    "digest_of",
+    "kernel_of",
+    "Book",
+    "Wanted",
+    "read_wanted",
+    "Chooser",
+]
 
 
 # ## What is known of a notebook
@@ -65,6 +74,12 @@ def digest_of(file: NotebookFile, runner: Runner) -> str:
     return digest_steps(runner.steps, judged, spec, compared, file.rules)
 
 
+def kernel_of(file: NotebookFile) -> str:
+    """Return the name of the notebook's kernel."""
+    spec = file.notebook.metadata.get("kernelspec") or {}
+    return str(spec.get("name") or "python3")
+
+
 # ## One session
 # %% Book
 class Book:
@@ -74,11 +89,11 @@ class Book:
         self.root = root
         self.store = store
         self.look = cache(see_file)
+        self.environment = cache(self.find_environment)
 
-    @cached_property
-    def environment(self) -> str:
-        """The digest of the environment."""
-        return digest_environment(self.root)
+    def find_environment(self, kernel: str) -> str:
+        """Return the digest of the environment that kernels of that name run in."""
+        return digest_environment(self.root, find_packages(kernel))
 
     def find_reason(self, file: NotebookFile, runner: Runner) -> str:
         """Return why a notebook has to run; "" if it would only pass again."""
@@ -87,10 +102,8 @@ class Book:
             return "it has not passed yet"
         if known.evidence is None:
             return "it did not pass, or it is not known what it depends on"
-        steps = digest_of(file, runner)
-        reason = find_change(
-            known.evidence, steps, self.environment, self.root, self.look
-        )
+        digests = digest_of(file, runner), self.environment(kernel_of(file))
+        reason = find_change(known.evidence, *digests, self.root, self.look)
         if reason:
             self.forget_stale(known.evidence.files)
         return reason
@@ -137,7 +150,7 @@ class Book:
             self.root,
             self.list_imported(runner),
             read_observed(runner.files),
-            (digest_of(file, runner), self.environment),
+            (digest_of(file, runner), self.environment(kernel_of(file))),
             started,
         )
         evidence = None if isinstance(found, str) else found

@@ -1,5 +1,6 @@
 """What need not run, through pytest: the store must never hide a failure."""
 
+import json
 import os
 import py_compile
 import re
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from conftest import ENVIRONMENT, Sandbox, code, notebook_bytes
+
+from litml.select import digest_environment, find_packages
 
 
 @pytest.fixture
@@ -196,6 +199,22 @@ def test_files_from_elsewhere(project: Sandbox, tmp_path: Path) -> None:
     assert reason() == "linked/b.txt has appeared"
     (tmp_path / "third.py").write_text("1 / 0")
     assert reason() == f"{tmp_path}/third.py has changed"
+
+
+def test_a_kernel_of_another_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "env/lib/python3.12/site-packages"
+    site.mkdir(parents=True)
+    (tmp_path / "kernels/other").mkdir(parents=True)
+    spec = {"argv": [f"{tmp_path}/env/bin/python"], "display_name": "Other"}
+    (tmp_path / "kernels/other/kernel.json").write_text(json.dumps(spec))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
+    assert find_packages("other") == [str(site)]
+    assert find_packages("python3") == find_packages("nobody") == []
+    before = digest_environment(tmp_path, find_packages("other"))
+    (site / "torch-2.13.dist-info").mkdir()
+    assert before != digest_environment(tmp_path, find_packages("other"))
 
 
 def test_what_a_test_has_just_written(project: Sandbox) -> None:
