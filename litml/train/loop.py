@@ -147,7 +147,7 @@ def check_loader(loader: object) -> None:
     """Raise `TrainError` for data that would be gone through sample by sample."""
     if isinstance(loader, Tensor) or not isinstance(loader, Iterable):
         hint = "make_loader(data, batch_size) makes one, and a list of batches is one"
-        raise TrainError(f"a {type(loader).__name__} is no loader", hint)
+        raise TrainError(f"{type(loader).__name__} is no loader", hint)
 
 
 def join_outputs(parts: Sequence[Any]) -> Any:
