@@ -8,6 +8,7 @@ import pytest
 from conftest import Sandbox, code
 
 import litml.server
+from litml.files import Overtaken, replace_seen
 from litml.project import find_project
 
 NAME = "01_data.ipynb"
@@ -50,3 +51,22 @@ def test_a_save_while_the_watcher_cleans(
     monkeypatch.setattr("litml.server.clean_content", clean)
     assert not litml.server.clean_file(path, find_project(project.root))
     assert AFTER in path.read_text() and not project.leftovers()
+
+
+def test_a_file_system_without_second_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has changed by the last look stays there, too."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError("no links here")
+
+    monkeypatch.setattr("os.link", refuse)
+    path, new = tmp_path / "data.py", tmp_path / ".data.py.litml-new"
+    new.write_text("new")
+    path.write_text("edited")
+    with pytest.raises(Overtaken):
+        replace_seen(new, path, b"seen")
+    assert path.read_text() == "edited"
+    replace_seen(new, path, b"edited")
+    assert path.read_text() == "new" and [*tmp_path.iterdir()] == [path]
