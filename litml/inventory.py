@@ -4,7 +4,7 @@
 import builtins
 import re
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -33,7 +33,6 @@ __all__ = [
     "SHORT",
     "Resolver",
     "is_exception",
-    "Resolve",
 ]
 
 
@@ -249,6 +248,3 @@ def is_exception(name: str) -> bool:
     """Is it the name of an exception that is built in?"""
     found = getattr(builtins, name, None)
     return isinstance(found, type) and issubclass(found, BaseException)
-
-
-Resolve = Callable[[str, str], str | None]
