@@ -265,9 +265,8 @@ def is_news(path: str, written: Mapping[str, int]) -> bool:
     try:
         return os.stat(path).st_mtime_ns != written.get(path)
     except OSError:
-        return not path.endswith(
-            (".new", "-new")
-        )  # so are files called until they are complete
+        # so are files called until they are complete, or for the moment of a rename
+        return not path.endswith((".new", "-new", "-old"))
 
 
 # ## All together
