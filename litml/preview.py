@@ -262,11 +262,13 @@ def watch_project(pages: LivePages, stop: threading.Event) -> Iterator[None]:
 
 def is_news(path: str, written: Mapping[str, int]) -> bool:
     """Has somebody else changed a file since we wrote it?"""
+    # So are files called until they are complete, or for the moment of a rename.
+    if path.endswith((".new", "-new", "-old")):
+        return False
     try:
         return os.stat(path).st_mtime_ns != written.get(path)
     except OSError:
-        # so are files called until they are complete, or for the moment of a rename
-        return not path.endswith((".new", "-new", "-old"))
+        return True
 
 
 # ## All together

@@ -399,7 +399,9 @@ print(json.dumps([os.getppid(), left, sorted(sys.modules)]))
         await kernel.close()
         said: list[Any] = []
         for _ in range(100):  # she is free a moment after we have hung up
-            said = await ask_new(tmp_path, look.replace("CHILD", str(child)))
+            asked = look.replace("CHILD", str(child))
+            both = (ask_new(tmp_path, asked) for _ in range(2))  # of all who are free
+            said = min(await asyncio.gather(*both), key=lambda one: one[0] != nanny)
             if said[0] == nanny:
                 break
         os.kill(nanny, signal.SIGKILL)
