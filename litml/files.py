@@ -302,9 +302,13 @@ def refuse_edited(pending: Path, pairs: list[tuple[Path | None, Path]]) -> None:
     for new, path in pairs:
         is_open = path.exists() and (new is None or new.exists())
         if is_open and path.stat().st_mtime_ns > since:
-            kept = f"delete {new.name} to keep it, or rename that" if new else "move it"
             message = "changed since a command was killed that was about to replace it"
-            hint = f"{kept}; then run the command again"
+            keep = (
+                f"delete {new.name}; or rename that to {path.name}"
+                if new
+                else "move it"
+            )
+            hint = f"to keep it, {keep}; then run the command again"
             raise WriteError(message, at=Location(str(path)), hint=hint)
 
 
