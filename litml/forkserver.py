@@ -13,6 +13,7 @@ import select
 import shutil
 import signal
 import socket
+import struct
 import sys
 import threading
 import time
@@ -49,6 +50,7 @@ __all__ = [
     "FREE",
     "find_other",
     "find_shadow",
+    "find_peer",
     "Server",
     "main",
     "hear_wishes",
@@ -209,13 +211,25 @@ def find_shadow(folder: str, names: set[str]) -> str:
 
 
 # ## The server
+# %% find_peer
+def find_peer(line: socket.socket) -> int:
+    """Return the id of the process that opened a connection, or made its two ends.
+
+    It is 0 if that process is where we cannot see it, outside a container say.
+    """
+    size = struct.calcsize("3i")
+    told = line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+    return int(struct.unpack("3i", told)[0])
+
+
 # %% Server
 class Server:
     """Hands out kernels until nobody holds a line to it any more."""
 
     def __init__(self, listener: socket.socket, life: socket.socket) -> None:
         self.listener = listener
-        self.lines = {life.fileno(): life}
+        self.lines: dict[int, socket.socket] = {}
+        self.owners: dict[int, int] = {}  # lines by what tells the end of a process
         self.nannies: dict[int, socket.socket] = {}
         self.free: list[socket.socket] = []  # to nannies who have no kernel
         self.watch = select.poll()
@@ -224,33 +238,48 @@ class Server:
         self.base: set[str] = set()  # names of modules that any kernel has
         self.named: set[str] = set()  # and of those that came with the preload
         self.finalizers: list[weakref.finalize[Any, Any]] = []
+        self.watch.register(listener, select.POLLIN)
+        self.hold(life)
+
+    def hold(self, line: socket.socket) -> None:
+        """Go on as long as a line is open, and the process lives that opened it."""
+        self.lines[line.fileno()] = line
+        self.watch.register(line, select.POLLIN)
+        with contextlib.suppress(OSError):  # it is in a place that we do not see
+            owner = os.pidfd_open(find_peer(line))
+            self.owners[owner] = line.fileno()
+            self.watch.register(owner, select.POLLIN)
 
     def serve(self) -> None:
         """Answer requests until the last line is closed."""
-        for one in (self.listener, *self.lines.values()):
-            self.watch.register(one, select.POLLIN)
         while self.lines:
-            for file, _ in self.watch.poll():
-                if file == self.listener.fileno():
-                    self.admit(self.listener.accept()[0])
-                elif is_gone(line := self.lines.get(file) or self.nannies[file]):
-                    self.drop(file)
-                elif file in self.nannies:
-                    self.free.append(line)
+            # One thing at a time, since it may end another; requests come last.
+            file = self.watch.poll()[-1][0]
+            if file == self.listener.fileno():
+                self.admit(self.listener.accept()[0])
+            elif file in self.owners:
+                self.drop(self.owners[file])
+            elif is_gone(line := self.lines.get(file) or self.nannies[file]):
+                self.drop(file)
+            elif file in self.nannies:
+                self.free.append(line)
         for nanny in self.nannies.values():
             nanny.close()
 
     def admit(self, line: socket.socket) -> None:
         """Answer one request, and hold its line if that is what it wants."""
         if self.answer(line):
-            self.lines[line.fileno()] = line
-            self.watch.register(line, select.POLLIN)
+            self.hold(line)
         else:
             line.close()
 
     def drop(self, file: int) -> None:
         """Forget a line whose other end is closed."""
         self.watch.unregister(file)
+        for owner in [one for one, line in self.owners.items() if line == file]:
+            self.watch.unregister(owner)
+            os.close(owner)
+            del self.owners[owner]
         self.free = [nanny for nanny in self.free if nanny.fileno() != file]
         for lines in (self.lines, self.nannies):
             if line := lines.pop(file, None):
@@ -311,7 +340,8 @@ class Server:
         try:
             for line in (*self.lines.values(), *self.nannies.values()):
                 line.close()
-            for file in (ours.detach(), self.listener.detach(), *files):
+            kept = (ours.detach(), self.listener.detach())
+            for file in (*kept, *self.owners, *files):
                 os.close(file)
             be_nanny(theirs, server, self.basis)
             code = 0

@@ -425,26 +425,31 @@ async def main():
     done = await kernel.execute(code, timeout=30)
     server = warm.SERVERS[()]
     child = done.outputs[0]["text"].strip()
-    print(kernel.group, child, server.home, flush=True)
+    copy = 0 if sys.argv[1:] != ["copied"] else os.fork() or time.sleep(60)
+    print(kernel.group, child, server.home, copy, flush=True)
     await asyncio.sleep(60)
 
 asyncio.run(main())
 """
 
 
+@pytest.mark.parametrize("copied", [False, True])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_nothing_survives_the_runner(number: int, tmp_path: Path) -> None:
+def test_nothing_survives_the_runner(number: int, copied: bool, tmp_path: Path) -> None:
+    """Also if a copy of it does, such as a worker of `multiprocessing`."""
     env = {name: value for name, value in os.environ.items() if "XDIST" not in name}
-    words = [sys.executable, "-c", RUNNER]
+    words = [sys.executable, "-c", RUNNER, *(["copied"] if copied else [])]
     with subprocess.Popen(words, cwd=tmp_path, env=env, stdout=subprocess.PIPE) as run:
         assert run.stdout
-        kernel, child, home = run.stdout.readline().decode().split()
+        kernel, child, home, copy = run.stdout.readline().decode().split()
         run.send_signal(number)
     assert is_gone(int(kernel)) and is_gone(int(child))
     limit = time.monotonic() + 60
     while Path(home).exists() and time.monotonic() < limit:
         time.sleep(0.02)
     assert not Path(home).exists(), "its sockets and logs are gone as well"
+    if copied:
+        os.kill(int(copy), signal.SIGKILL)  # it is there, and held the lines to the end
 
 
 def test_a_server_that_dies_takes_its_kernels_along_and_is_replaced(
