@@ -11,7 +11,7 @@ from pathlib import Path
 from litml.cells import read_directives, split_words
 from litml.imports import find_imports, read_imports, trace_imports
 from litml.notebook import Notebook
-from litml.select import Evidence, find_files, name_from, see_file
+from litml.select import IGNORED, Evidence, find_files, name_from, see_file
 
 __all__ = [
     "Observed",
@@ -19,7 +19,6 @@ __all__ = [
     "list_patterns",
     "list_imported",
     "list_others",
-    "IGNORED",
     "is_edited",
     "gather_evidence",
 ]
@@ -86,12 +85,9 @@ def list_others(root: Path) -> list[Path]:
 
 
 # %% is_edited
-IGNORED = {".git", "__pycache__", ".ipynb_checkpoints", "site-packages", ".litml"}
-
-
-def is_edited(name: str, root: Path) -> bool:
-    """Is that a file which somebody working on the project at `root` may change?"""
-    return not (IGNORED.intersection(name.split("/")) or (root / name).is_dir())
+def is_edited(name: str) -> bool:
+    """Is that something which somebody working on the project may change?"""
+    return not IGNORED.intersection(name.split("/"))
 
 
 # %% gather_evidence
@@ -113,7 +109,7 @@ def gather_evidence(
     if observed.untold and patterns is None:
         return observed.untold
     paths = {name_from(root, path) for path in (*observed.files, *imported)}
-    names = {name for name in paths if is_edited(name, root)} - {notebook.name}
+    names = {name for name in paths if is_edited(name)} - {notebook.name}
     names |= find_files(root, patterns or ())
     files = {name: see_file(root / name) for name in sorted(names)}
     if late := [n for n, seen in files.items() if seen.changed >= started * 1e9]:

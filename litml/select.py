@@ -15,6 +15,8 @@ from pathlib import Path
 __all__ = [
     "Seen",
     "see_file",
+    "list_names",
+    "IGNORED",
     "Evidence",
     "digest_steps",
     "LOCKS",
@@ -37,6 +39,8 @@ __all__ = [
 class Seen:
     """A file as it was: size, time of change in ns, and the digest of its content.
 
+    That of a folder is the names in it.
+
     A file that was looked for, and was not there, has no digest.
     """
 
@@ -53,11 +57,21 @@ def see_file(path: Path, before: Seen | None = None) -> Seen:
         now = Seen(status.st_size, changed, before.digest if before else "")
         if now == before and now.digest:
             return now
+        if path.is_dir():
+            return replace(now, digest=digest_steps(*list_names(path)))
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "blake2b").hexdigest()[:32]
     except OSError:
         return Seen()
     return replace(now, digest=digest)
+
+
+def list_names(folder: Path) -> list[str]:
+    """Return what is in a folder, but for what tools leave there."""
+    return sorted(one for one in os.listdir(folder) if one not in IGNORED)
+
+
+IGNORED = {".git", "__pycache__", ".ipynb_checkpoints", "site-packages", ".litml"}
 
 
 # %% Evidence

@@ -34,7 +34,10 @@ __all__ = [
     "PROGRAMS",
     "MAKERS",
     "LOCAL",
+    "LISTS",
+    "FINDERS",
     "Reader",
+    "count_children",
     "start_watch",
     "list_loaded",
     "die_with_parent",
@@ -272,6 +275,8 @@ def check_commands(shell: Any) -> None:
 PROGRAMS = ("subprocess.Popen", "os.system", "os.posix_spawn", "os.exec", "os.forkpty")
 MAKERS = {"os.rename": 1, "os.link": 1, "os.symlink": 1, "sqlite3.connect": 0}
 LOCAL = ("127.", "::1", "localhost")
+LISTS = ("os.listdir", "os.scandir")
+FINDERS = re.compile("importlib|pkg_resources")  # list folders to find modules
 
 
 class Reader:
@@ -290,17 +295,24 @@ class Reader:
         self.read = {*re.findall(f"^(?:{places}).*$", loaded, re.MULTILINE)}
         self.written: set[str] = set()
         self.other: set[str] = set()
+        self.children = count_children()
 
     def hear(self, event: str, args: tuple[Any, ...]) -> None:
         """Take in an audit event."""
         if event == "open" and isinstance(args[0], (str, bytes)):
             with suppress(OSError, ValueError):
                 self.note(os.path.abspath(os.fsdecode(args[0])), args[2])
+        elif event in LISTS and isinstance(args[0], str | None):
+            if not FINDERS.search(sys._getframe(1).f_code.co_filename):
+                self.note(os.path.abspath(args[0] or "."), os.O_RDONLY)
         elif event == "import" and args[1]:  # of a compiled extension
             self.note(os.path.abspath(args[1]), os.O_RDONLY)
         elif event in MAKERS and isinstance(args[MAKERS[event]], (str, bytes)):
             with suppress(OSError, ValueError):
-                self.claim(os.path.abspath(os.fsdecode(args[MAKERS[event]])))
+                path = os.path.abspath(os.fsdecode(args[MAKERS[event]]))
+                self.claim(path)
+                if event == "sqlite3.connect":
+                    self.note(path, os.O_RDONLY)
         elif event in PROGRAMS:
             self.other.add("it starts other programs")
         elif event == "socket.connect" and isinstance(args[1], tuple):
@@ -331,9 +343,27 @@ class Reader:
 
     def tell(self, path: str) -> None:
         """Write all of it to the file at `path`."""
-        said = [sorted(self.read), sorted(self.written), sorted(self.other)]
+        if count_children() != self.children:
+            self.other.add("it starts other programs")
+        made = {os.path.dirname(one) for one in self.written}  # and what is in them
+        said = [sorted(self.read - made), sorted(self.written), sorted(self.other)]
         with open(path, "w", encoding="utf-8") as file:
             json.dump(said, file)
+
+
+def count_children() -> tuple[object, ...]:
+    """Return what changes when this process has started another, over or not."""
+    try:
+        from resource import RUSAGE_CHILDREN, getrusage
+
+        ended = tuple(getrusage(RUSAGE_CHILDREN))
+    except ImportError:
+        return ()
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except (AttributeError, ChildProcessError):
+        return ended
+    return (*ended, "and more")
 
 
 # ## How it gets in

@@ -23,6 +23,7 @@ def project(project: Sandbox) -> Sandbox:
         "mylib/core.py": "from mylib.base import LIMIT\n",
         "mylib/base.py": "LIMIT = 3\n",
         "nbs/data.csv": "3",
+        "nbs/more/a.csv": "",
         "script.py": "three = 3\n",
         "nbs/named.py": "three = 3\n",
     }
@@ -31,8 +32,9 @@ def project(project: Sandbox) -> Sandbox:
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
     source = (
-        "import importlib\n"
+        "import importlib, os\n"
         "from mylib.core import LIMIT\n"
+        "assert len(os.listdir('more')) == 1\n"
         "named = importlib.import_module('na' + 'med')\n"
         "three = int(open('data.csv').read())"
     )
@@ -84,6 +86,7 @@ CHANGES = {
     "a module": ("mylib/core.py", "from mylib.base import LIMIT\n\n"),
     "a module of a module": ("mylib/base.py", "LIMIT = 4\n"),
     "a file that was opened": ("nbs/data.csv", "4"),
+    "a file in a folder that was listed": ("nbs/more/b.csv", ""),
     "a module by a name made up": ("nbs/named.py", "three = 4  # no more\n"),
     "a module that hides another": ("nbs/importlib.py", "raise ValueError\n"),
     "a conftest that was not there": ("conftest.py", "import mylib\n"),
@@ -91,7 +94,7 @@ CHANGES = {
 
 
 slow = pytest.mark.slow  # each runs pytest three or four times
-QUICK = ("a module of a module", "a module by a name made up")
+QUICK = ("a module of a module", "a file in a folder that was listed")
 
 
 @pytest.mark.parametrize(
@@ -105,7 +108,7 @@ def test_what_a_notebook_depends_on(project: Sandbox, name: str) -> None:
     done = start(project, "--litml-changed", "-vv")
     ran = re.findall(r"^(\S+) ran: (.*)$", done.stdout, re.MULTILINE)
     assert ran[0][0] == "nbs/01_much.ipynb"
-    assert path in ran[0][1]
+    assert path.removesuffix("/b.csv") in ran[0][1]
     assert (len(ran) == 1) is (path != "conftest.py")
     # importlib is imported before anything could hide it
     harmless = ("mylib/core.py", "conftest.py", "nbs/importlib.py")
@@ -152,6 +155,7 @@ def test_code_is_a_change(project: Sandbox) -> None:
 UNSEEN = (
     "import subprocess, sys\nsubprocess.run([sys.executable, '-c', ''])",
     "import socket\nsocket.socket(type=2).connect(('192.0.2.1', 9))",
+    "import multiprocessing\nmultiprocessing.get_context('spawn').Pool(1).close()",
 )
 
 
@@ -159,6 +163,7 @@ UNSEEN = (
     "source",
     [
         "!true",
+        "import os\nos.fork() or os._exit(0)",
         *(pytest.param(one, marks=slow) for one in UNSEEN),
     ],
 )
