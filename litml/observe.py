@@ -19,6 +19,7 @@ __all__ = [
     "list_patterns",
     "list_imported",
     "list_others",
+    "is_installed_to",
     "is_edited",
     "gather_evidence",
 ]
@@ -80,8 +81,13 @@ def list_others(root: Path) -> list[Path]:
     return [
         one
         for one in others
-        if not (one.name.endswith("-packages") or any(map(one.is_relative_to, known)))
+        if not (any(map(one.is_relative_to, known)) or is_installed_to(one))
     ]
+
+
+def is_installed_to(folder: Path) -> bool:
+    """Are packages installed there, whose versions the environment's digest has?"""
+    return folder.name.endswith("-packages") or any(folder.glob("*.dist-info"))
 
 
 # %% is_edited

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import ENVIRONMENT, Sandbox, code, notebook_bytes
 
+from litml.observe import list_imported
 from litml.select import digest_environment, find_packages
 
 
@@ -204,6 +205,19 @@ def test_files_from_elsewhere(project: Sandbox, tmp_path: Path) -> None:
     assert reason() == "linked/b.txt has appeared"
     (tmp_path / "third.py").write_text("1 / 0")
     assert reason() == f"{tmp_path}/third.py has changed"
+
+
+def test_what_is_installed_to_a_folder_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its version counts, and to read all of torch would take twenty seconds."""
+    edited, target = tmp_path / "edited", tmp_path / "target"
+    (target / "there-1.0.dist-info").mkdir(parents=True)
+    edited.mkdir()
+    monkeypatch.setattr(sys, "path", [str(edited), str(target)])
+    found = list_imported(["import here, there"], tmp_path / "own", [tmp_path / "own"])
+    assert edited / "here.py" in found
+    assert not any(path.is_relative_to(target) for path in found)
 
 
 def test_a_kernel_of_another_python(
