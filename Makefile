@@ -9,8 +9,8 @@ NOTEBOOKS ?= nbs
 BIN = $(abspath $(VENV))/bin
 READY = $(VENV)/.ready
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest
-# Two more than there are processors: tests of kernels, browsers and servers wait a lot.
-WORKERS = $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 2)')
+# One more than there are processors: tests of kernels, browsers and servers wait a lot.
+WORKERS = $(shell $(PYTHON) -c 'import os; print(os.cpu_count() + 1)')
 
 # What is imported is compiled, once, and nothing else is: see `--no-compile`.
 unexport PYTHONDONTWRITEBYTECODE

@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+if sys.platform != "win32":
+    import fcntl
+
 settings.register_profile("litml", deadline=None, max_examples=60)
 settings.load_profile("litml")
 
@@ -134,6 +137,30 @@ class Sandbox:
 def new_project(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Sandbox]:
     """Return a function that makes an empty project."""
     return lambda: Sandbox(tmp_path_factory.mktemp("project") / "mylib")
+
+
+@pytest.fixture(scope="session")
+def once(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Return a function that has a folder filled by one worker, for all of them."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+
+    def fill(name: str, work: Callable[[Path], object]) -> Path:
+        folder, done = base / name, base / f"{name}.done"
+        with (base / f"{name}.lock").open("w") as lock:
+            if sys.platform != "win32":
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                work(folder)
+                done.touch()
+        return folder
+
+    return fill
 
 
 @pytest.fixture

@@ -347,9 +347,14 @@ def run_pytest(project: Sandbox, names: Iterable[str], settings: str = "") -> No
 
 
 @pytest.fixture(scope="module")
-def evil(new_project: Callable[[], Sandbox]) -> Sandbox:
+def evil(once: Callable[[str, Callable[[Path], object]], Path]) -> Sandbox:
     """Return a project with a notebook for each row, which have been run."""
-    project = new_project()
+    return Sandbox(once("evil", run_rows))
+
+
+def run_rows(root: Path) -> None:
+    """Make the project with a notebook for each row, and run them."""
+    project = Sandbox(root)
     project.write("written.ipynb", code("a", "open('left.txt', 'w').close()"))
     project.write("zz_good.ipynb", code("a", GOOD), code("b", GOOD))
     project.write_bytes("corrupt.ipynb", b'{"cells": [')
@@ -357,7 +362,6 @@ def evil(new_project: Callable[[], Sandbox]) -> Sandbox:
     named = {"kernelspec": {"name": "fortran-66", "display_name": "Fortran"}}
     project.write("no_kernel.ipynb", code("a", GOOD), metadata=named)
     run_pytest(project, ROWS)
-    return project
 
 
 def verdicts(project: Sandbox, notebook: str) -> dict[str, tuple[str, str]]:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -35,9 +36,13 @@ LIMIT = 360  # seconds; on a busy machine torch alone takes many to import
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def root(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     """What two processes wrote that torchrun had started."""
-    root = tmp_path_factory.mktemp("world")
+    return once("world", start_script)
+
+
+def start_script(root: Path) -> None:
+    """Have torchrun start the script in two processes, which write to a folder."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", "2", script.__file__, str(root)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -45,7 +50,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         command, env=environment, capture_output=True, text=True, timeout=LIMIT
     )
     assert not done.returncode, done.stderr
-    return root
 
 
 @pytest.fixture(scope="module")
