@@ -49,8 +49,11 @@ def kill_kernel(kernel: int, mark: str) -> None:
     """Kill a kernel's process group, and whatever has its mark."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(kernel, signal.SIGKILL)
+    missed = 0
     for _ in range(200):
-        if not (found := find_marked(mark)):
+        found = find_marked(mark)
+        missed = 0 if found else missed + 1
+        if missed == 2:
             break
         for process in found:
             with suppress(ProcessLookupError):
