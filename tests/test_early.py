@@ -26,8 +26,11 @@ KILL = """
 def pytest_collection_modifyitems(config):
     home = str(config.pluginmanager.getplugin("litml-early").home).encode()
     for folder in Path("/proc").glob("[0-9]*"):
-        if home in (folder / "cmdline").read_bytes():
-            os.kill(int(folder.name), signal.SIGKILL)
+        try:
+            if home in (folder / "cmdline").read_bytes():
+                os.kill(int(folder.name), signal.SIGKILL)
+        except OSError:  # it has ended by itself
+            continue
 """
 PRELOAD = '\n[tool.litml.kernel]\npreload = ["colorsys"]\n'
 FORKED = code("a", "import os, sys\nassert 'colorsys' in sys.modules")
