@@ -73,7 +73,7 @@ def launch(
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with theirs, listener, (home / "log").open("ab") as log:
+    with ours, theirs, listener, (home / "log").open("ab") as log:
         listener.bind(str(home / "server"))
         listener.listen(128)
         files = {"listener": listener.fileno(), "life": theirs.fileno()}
@@ -91,7 +91,7 @@ def launch(
             cwd="/",
         )
         process.returncode = 0  # it may outlive us; that is no cause for a warning
-        return ours
+        return ours.dup()
 
 
 # ## Before it is known what for

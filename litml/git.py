@@ -95,9 +95,11 @@ class Repository:
 def find_repository(folder: Path, *, inherit: bool = False) -> Repository:
     """Find the repository around a folder; raises `GitError` if there is none."""
     asked = ("--show-toplevel", "--absolute-git-dir", "--git-common-dir")
-    told = [run_git(folder, "rev-parse", word, inherit=inherit) for word in asked]
-    names = (os.fsdecode(one.removesuffix(b"\n")) for one in told)
-    top, git_dir, common_dir = (Path(folder, name) for name in names)
+    told = run_git(folder, "rev-parse", *asked, inherit=inherit).splitlines()
+    if len(told) != len(asked):  # a folder's name has a line break
+        each = (run_git(folder, "rev-parse", word, inherit=inherit) for word in asked)
+        told = [one.removesuffix(b"\n") for one in each]
+    top, git_dir, common_dir = (Path(folder, os.fsdecode(name)) for name in told)
     return Repository(top, git_dir, common_dir.resolve())
 
 

@@ -82,20 +82,23 @@ def await_end(kernel: int, files: list[int]) -> None:
 
 # ## What it is told
 # %% read_request
-def read_request(line: int) -> dict[str, object]:
-    """Return what is asked for; no program is started if nobody asks any more."""
+def read_request(line: int) -> list[str]:
+    """Return what is asked for: a mark, a folder to remove, the words of a command.
+
+    Nothing is started if nobody asks any more.
+    """
     text = b""
     while not text.endswith(b"\n"):
         if not (part := os.read(line, 1 << 16)):
             sys.exit("nobody wants this kernel any more")
         text += part
-    request: dict[str, object] = json.loads(text)
+    request: list[str] = json.loads(text)
     return request
 
 
 # ## The program
 # %% stand_guard
-def stand_guard(kernel: int, line: int, request: dict[str, object]) -> None:
+def stand_guard(kernel: int, line: int, mark: str, home: str) -> None:
     """Wait for the end of a kernel, or of who wants it; then see that all is ended."""
     files = [line, *open_process(kernel), *open_process(os.getppid())]
     if os.fork():
@@ -108,8 +111,8 @@ def stand_guard(kernel: int, line: int, request: dict[str, object]) -> None:
         os._exit(0)
     try:
         await_end(kernel, files)
-        kill_kernel(kernel, str(request["mark"]))
-        if home := str(request["home"]):
+        kill_kernel(kernel, mark)
+        if home:
             import shutil
 
             select.select([line], [], [])
@@ -121,14 +124,13 @@ def stand_guard(kernel: int, line: int, request: dict[str, object]) -> None:
 def main() -> None:
     """Become the kernel that is asked for, with a guard."""
     line = os.dup(0)
-    request = read_request(line)
+    mark, home, *words = read_request(line)
     os.dup2(os.open(os.devnull, os.O_RDWR), 0)
-    stand_guard(os.getpid(), line, request)
+    stand_guard(os.getpid(), line, mark, home)
     os.wait()
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
         signal.signal(number, signal.SIG_DFL)
-    os.environ[MARK] = f"{os.environ.get(MARK, '')} {request['mark']}".strip()
-    words = [str(word) for word in request["words"]]  # type: ignore[attr-defined]
+    os.environ[MARK] = f"{os.environ.get(MARK, '')} {mark}".strip()
     try:
         os.execvp(words[0], words)
     except OSError as error:

@@ -61,7 +61,7 @@ class GuardedProvisioner(LocalProvisioner):
         """Launch a kernel with a command."""
         if not can_guard(cmd, kwargs):
             return await super().launch_kernel(cmd, **kwargs)
-        request = {"words": cmd, "mark": secrets.token_hex(8), "home": self.home}
+        request = [secrets.token_hex(8), self.home, *cmd]
         words = [sys.executable, "-I", "-S", "-c", BOOT, str(litml.guard.__file__)]
         ours, theirs = socket.socketpair()
         with ours, theirs:

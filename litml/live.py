@@ -92,6 +92,7 @@ class Reloader:
         # Python goes by the second of a file's time, which is too coarse here.
         forget_compiled(file)
         try:
+            # IPython's functions have no types.
             superreload(sys.modules[name], reload, self.in_use)  # type: ignore[no-untyped-call]
         except (Exception, SystemExit) as error:
             reason = format_exception_only(error)[-1].strip()

@@ -161,6 +161,13 @@ class Notebook:
         return found
 
     @property
+    def kernel(self) -> str:
+        """The name of its kernel; `python3` when nothing says otherwise."""
+        spec = self.metadata.get("kernelspec")
+        named = spec.get("name") if isinstance(spec, dict) else ""
+        return str(named or "python3")
+
+    @property
     def language(self) -> str:
         """The kernel's language in lower case; `python` when nothing says otherwise."""
         for table, key in (("kernelspec", "language"), ("language_info", "name")):

@@ -435,11 +435,10 @@ class Runner:
     @property
     def order(self) -> Order:
         """What the kernel has to be: the one that the notebook names, in its folder."""
-        spec = self.notebook.metadata.get("kernelspec") or {}
         asked = [step.gpu for step in self.steps if step.gpu is not None]
         return Order(
             self.folder,
-            str(spec.get("name") or "python3"),
+            self.notebook.kernel,
             self.policy.paths,
             self.policy.startup,
             self.warmth,

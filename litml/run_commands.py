@@ -90,9 +90,10 @@ def run_test(arguments: Namespace) -> int:
     testing = read_testing(project)
     words = pytest_words(testing, wishes)
     os.environ["LITML_PROJECT"] = str(project.root)
-    early = start_early(project) if is_due(project, testing, wishes) else None
+    start = find_start(arguments.rest, project.root)
+    early = start_early(project) if is_due(project, testing, wishes, start) else None
     try:
-        code = run_pytest(words, find_start(arguments.rest, project.root), early)
+        code = run_pytest(words, start, early)
     finally:
         if early:
             early.close()
@@ -113,8 +114,9 @@ def start_early(project: Project) -> Early | None:
 # %% find_start
 def find_start(words: list[str], root: Path) -> Path:
     """Return the folder to start pytest in: this one if a word is a path in it."""
-    paths = (word.partition("::")[0] for word in words if not word.startswith("-"))
-    return Path.cwd() if any(Path(path).exists() for path in paths) else root
+    from litml.testing import list_paths
+
+    return Path.cwd() if list_paths(words) else root
 
 
 # %% run_pytest

@@ -21,10 +21,12 @@ __all__ = [
     "check_pattern",
     "Wishes",
     "pytest_words",
+    "list_paths",
+    "names_notebooks",
+    "find_results",
     "NOTHING",
     "SPREAD",
     "is_due",
-    "names_notebooks",
     "rows_of",
     "check_names",
     "hide",
@@ -151,35 +153,50 @@ def pytest_words(testing: Testing, wishes: Wishes) -> list[str]:
     return [*words, *wishes.rest]
 
 
+# ## Whether anything will be run
+# %% list_paths
+def list_paths(words: Iterable[str]) -> list[Path]:
+    """Return the files and folders, from here, among words for pytest."""
+    parts = (word.partition("::")[0] for word in words if not word.startswith("-"))
+    return [path for part in parts if (path := Path(part)).exists()]
+
+
+def names_notebooks(words: Iterable[str], folder: Path) -> bool:
+    """Can the paths among some words, if there are any, be of notebooks in a folder?"""
+    paths = [path.resolve() for path in list_paths(words)]
+    return not paths or any(
+        path.is_relative_to(folder) or folder.is_relative_to(path) for path in paths
+    )
+
+
+# %% find_results
+def find_results(root: Path, store: str, start: Path) -> Path:
+    """Return the folder of a project's results; `store` is where `start` sees it."""
+    return start / store if store else state_dir(root) / "results"
+
+
 # %% is_due
 NOTHING = {"--collect-only", "--co", "--fixtures", "--markers", "--help", "-h"}
 SPREAD = ("-n", "--numprocesses", "--dist")  # to processes that pytest-xdist starts
 
 
-def is_due(project: Project, testing: Testing, wishes: Wishes) -> bool:
-    """Is a notebook likely to be run: was one saved after results were kept last?"""
+def is_due(project: Project, testing: Testing, wishes: Wishes, start: Path) -> bool:
+    """Is a notebook likely to be run: was one saved after results were kept last?
+
+    `start` is the folder that pytest is to be started in.
+    """
     words = [*testing.args, *wishes.rest]
     if any(word in NOTHING or word.startswith(SPREAD) for word in words):
         return False
     if not names_notebooks(words, project.notebooks_dir.resolve()):
         return False
-    store = wishes.store or testing.store
-    results = Path(store) if store else state_dir(project.root) / "results"
+    results = find_results(project.root, wishes.store or testing.store, start)
     try:
         saved = [path.stat().st_mtime for path in list_notebooks(project)]
         kept = results.stat().st_mtime if results.is_dir() else 0
     except (OSError, LitmlError):
         return False
     return bool(saved) and (wishes.everything or max(saved) > kept)
-
-
-def names_notebooks(words: Iterable[str], folder: Path) -> bool:
-    """Can the paths among some words, if there are any, be of notebooks in a folder?"""
-    parts = (word.partition("::")[0] for word in words if not word.startswith("-"))
-    paths = [path.resolve() for part in parts if (path := Path(part)).exists()]
-    return not paths or any(
-        path.is_relative_to(folder) or folder.is_relative_to(path) for path in paths
-    )
 
 
 # ## Rows of a notebook

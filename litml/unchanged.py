@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import pytest
 
-from litml.files import forget_compiled, state_dir
+from litml.files import forget_compiled
 from litml.items import NotebookFile
 from litml.notebook import LitmlError
 from litml.observe import (
@@ -42,16 +42,9 @@ from litml.select import (
     see_file,
 )
 from litml.session import BEFORE, measure_codes, shared_of
+from litml.testing import find_results
 
-__all__ = [
-    "name_of",
-    "digest_of",
-    "kernel_of",
-    "Book",
-    "Wanted",
-    "read_wanted",
-    "Chooser",
-]
+__all__ = ["name_of", "digest_of", "Book", "Wanted", "read_wanted", "Chooser"]
 
 
 # ## What is known of a notebook
@@ -72,12 +65,6 @@ def digest_of(file: NotebookFile, runner: Runner) -> str:
     policy, spec = runner.policy, file.notebook.metadata.get("kernelspec")
     judged = (policy.strict, sorted(policy.asked))
     return digest_steps(runner.steps, judged, spec, compared, file.rules)
-
-
-def kernel_of(file: NotebookFile) -> str:
-    """Return the name of the notebook's kernel."""
-    spec = file.notebook.metadata.get("kernelspec") or {}
-    return str(spec.get("name") or "python3")
 
 
 # ## One session
@@ -102,7 +89,7 @@ class Book:
             return "it has not passed yet"
         if known.evidence is None:
             return "it did not pass, or it is not known what it depends on"
-        digests = digest_of(file, runner), self.environment(kernel_of(file))
+        digests = digest_of(file, runner), self.environment(file.notebook.kernel)
         reason = find_change(known.evidence, *digests, self.root, self.look)
         if reason:
             self.forget_stale(known.evidence.files)
@@ -150,7 +137,7 @@ class Book:
             self.root,
             self.list_imported(runner),
             read_observed(runner.files),
-            (digest_of(file, runner), self.environment(kernel_of(file))),
+            (digest_of(file, runner), self.environment(file.notebook.kernel)),
             started,
         )
         evidence = None if isinstance(found, str) else found
@@ -180,7 +167,7 @@ def read_wanted(config: pytest.Config) -> Wanted:
     )
 
 
-# %% known_reports
+# %% warned
 @contextmanager
 def warned(node: pytest.Collector) -> Iterator[None]:
     """Turn a store that cannot be written to into a warning."""
@@ -190,6 +177,7 @@ def warned(node: pytest.Collector) -> Iterator[None]:
         node.warn(pytest.PytestWarning(f"results are not kept: {error}"))
 
 
+# %% known_reports
 def known_reports(item: pytest.Item) -> Iterator[pytest.TestReport]:
     """Yield the three reports of a test that is not run and passes."""
     said = [*item.user_properties, ("litml", "unchanged")]
@@ -233,8 +221,7 @@ class Chooser:
 
     def results_at(self, root: Path) -> Path:
         """Return the folder of the results of the project at `root`."""
-        asked = self.wanted.store
-        return self.folder / asked if asked else state_dir(root) / "results"
+        return find_results(root, self.wanted.store, self.folder)
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(
